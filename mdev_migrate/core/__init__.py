@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules, without I/O: no libvirt, oslo, logging, config or clock."""
