@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide which mdevs of a destination to reuse and which to create.
+
+The types of a parent share its room, but libvirt reports for each type
+only how many more the parent would create *if it created nothing else*.
+:class:`_Room` makes the least demanding sense of these numbers: the type
+with the most available instances takes one unit each, another type as many
+whole units as explain its number. A vendor whose rule is stricter (one type
+a parent, say) refuses the creation; the caller then plans again and
+``avoid``\\ s that type on that parent.
+
+An mdev that is promised but does not exist, be it by a claim or because a
+guest that is shut off names it, takes room as if it existed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import pairing
+
+#: A type on a parent that a plan must not create: parent, mdev type.
+Avoided = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationPlan:
+    """The target mdevs of one migration.
+
+    :ivar reuse: they exist already.
+    :ivar create: they do not; their UUIDs were minted with the plan.
+    """
+
+    reuse: tuple[model.Mdev, ...] = ()
+    create: tuple[model.Mdev, ...] = ()
+
+    @property
+    def mdevs(self) -> tuple[model.Mdev, ...]:
+        """Return all target mdevs."""
+        return self.reuse + self.create
+
+
+def the_mdev(inventory: model.Inventory, uuid: str) -> model.Mdev | None:
+    """Return the one active mdev of a UUID, None if there is none.
+
+    :raises MdevUnderTwoParents: if the host lists it more than once.
+    """
+    found = [mdev for mdev in inventory.mdevs if mdev.uuid == uuid]
+    if len(found) > 1:
+        raise exception.MdevUnderTwoParents(
+            inventory.host, uuid, tuple(mdev.parent for mdev in found)
+        )
+    return found[0] if found and found[0].active else None
+
+
+class _Room:
+    """What one parent can still take."""
+
+    def __init__(
+        self, parent: model.Parent, avoid: Collection[Avoided]
+    ) -> None:
+        self.name = parent.name
+        self._avoid = {kind for name, kind in avoid if name == parent.name}
+        self._available = {
+            offered.mdev_type: offered.available_instances
+            for offered in parent.types
+            if offered.available_instances > 0
+        }
+        self._total = max(self._available.values(), default=0)
+        self._promised = Fraction(0)
+
+    def _units(self, mdev_type: str) -> Fraction:
+        available = self._available[mdev_type]
+        whole = self._total // (available + 1) + 1
+        if self._total // whole == available:
+            return Fraction(whole)
+        return Fraction(self._total, available)
+
+    def promise(self, mdev_type: str) -> None:
+        """Take room for an mdev that somebody else was promised."""
+        if mdev_type in self._available:
+            self._promised += self._units(mdev_type)
+
+    def fits(self, counts: Mapping[str, int]) -> bool:
+        """Tell whether so many mdevs of each type fit in together."""
+        asked = {kind: count for kind, count in counts.items() if count}
+        if not asked.keys() <= self._available.keys() - self._avoid:
+            return False
+        units = (self._units(kind) * count for kind, count in asked.items())
+        return not asked or sum(units, self._promised) <= self._total
+
+
+def _promised(
+    inventory: model.Inventory, held: Iterable[model.Mdev]
+) -> tuple[model.Mdev, ...]:
+    """Return the mdevs that will be created by others."""
+    active = {mdev.uuid for mdev in inventory.mdevs if mdev.active}
+    assigned = inventory.assigned()
+    defined = (mdev for mdev in inventory.mdevs if mdev.uuid in assigned)
+    promised = {
+        mdev.uuid: mdev
+        for mdev in (*defined, *held)
+        if mdev.uuid not in active
+    }
+    return tuple(promised.values())
+
+
+def _rooms(
+    inventory: model.Inventory,
+    held: Collection[model.Mdev],
+    avoid: Collection[Avoided],
+) -> list[_Room]:
+    rooms = {
+        parent.name: _Room(parent, avoid)
+        for parent in sorted(inventory.parents, key=lambda p: p.name)
+    }
+    for mdev in _promised(inventory, held):
+        if mdev.parent in rooms:
+            rooms[mdev.parent].promise(mdev.mdev_type)
+    return list(rooms.values())
+
+
+def available_mdevs(
+    inventory: model.Inventory, held: Collection[model.Mdev]
+) -> tuple[model.Mdev, ...]:
+    """Return the mdevs that exist and that nobody holds.
+
+    :param held: mdevs in the claims of other instances.
+    """
+    taken = {mdev.uuid for mdev in held} | inventory.assigned().keys()
+    uuids = [mdev.uuid for mdev in inventory.mdevs]
+    return tuple(
+        mdev
+        for mdev in sorted(inventory.mdevs, key=lambda m: (m.parent, m.uuid))
+        if mdev.active
+        and mdev.uuid not in taken
+        and uuids.count(mdev.uuid) == 1
+    )
+
+
+def check_types(
+    inventory: model.Inventory, wanted: Iterable[model.WantedMdev]
+) -> None:
+    """Refuse types that the destination lacks or offers differently.
+
+    :raises MdevTypeMissing: if no parent offers a type.
+    :raises DeviceApiMissing: if the parents that do have another device
+        API than the guest's hostdev asks for.
+    """
+    for want in wanted:
+        offers = [parent.offer(want.mdev_type) for parent in inventory.parents]
+        apis = {offer.device_api for offer in offers if offer is not None}
+        if not apis:
+            raise exception.MdevTypeMissing(
+                inventory.host,
+                want.mdev_type,
+                frozenset(
+                    offered.mdev_type
+                    for parent in inventory.parents
+                    for offered in parent.types
+                ),
+            )
+        if want.device_api is not None and want.device_api not in apis:
+            raise exception.DeviceApiMissing(
+                inventory.host,
+                want.mdev_type,
+                frozenset(apis),
+                want.device_api,
+            )
+
+
+def _unfit(
+    inventory: model.Inventory, wanted: Iterable[model.WantedMdev]
+) -> frozenset[Avoided]:
+    """Return where a type has a device API that no hostdev asks for."""
+    apis: dict[str, set[str | None]] = {}
+    for want in wanted:
+        apis.setdefault(want.mdev_type, set()).add(want.device_api)
+    return frozenset(
+        (parent.name, offered.mdev_type)
+        for parent in inventory.parents
+        for offered in parent.types
+        if offered.mdev_type in apis
+        and not {None, offered.device_api} & apis[offered.mdev_type]
+    )
+
+
+def _found(
+    inventory: model.Inventory,
+    spare: Iterable[model.Mdev],
+    wanted: Iterable[model.WantedMdev],
+) -> str:
+    """Return in words what there is of the wanted types."""
+    existing = Counter(mdev.mdev_type for mdev in spare)
+    return "; ".join(
+        f"{kind}: {existing[kind]} existing and available, "
+        + "available instances "
+        + ", ".join(
+            f"{offer.available_instances} on {parent.name}"
+            for parent in inventory.parents
+            if (offer := parent.offer(kind)) is not None
+        )
+        for kind in sorted({want.mdev_type for want in wanted})
+    )
+
+
+def _place(
+    demand: Mapping[str, int], rooms: Sequence[_Room]
+) -> list[tuple[str, str]] | None:
+    """Return parent and type of each mdev to create, None if no way fits.
+
+    Goes from room to room, taking as much as fits first; ``hopeless``
+    remembers what is known not to fit into the rooms that are left.
+    """
+    kinds = sorted(demand)
+    hopeless = set()
+
+    def fill(
+        index: int, left: tuple[int, ...]
+    ) -> list[tuple[str, str]] | None:
+        if not any(left):
+            return []
+        if index == len(rooms) or (index, left) in hopeless:
+            return None
+        room = rooms[index]
+        shares = itertools.product(*(range(n, -1, -1) for n in left))
+        for share in sorted(shares, key=sum, reverse=True):
+            if not room.fits(dict(zip(kinds, share, strict=True))):
+                continue
+            rest = fill(
+                index + 1,
+                tuple(n - m for n, m in zip(left, share, strict=True)),
+            )
+            if rest is not None:
+                return [
+                    (room.name, kind)
+                    for kind, count in zip(kinds, share, strict=True)
+                    for _ in range(count)
+                ] + rest
+        hopeless.add((index, left))
+        return None
+
+    return fill(0, tuple(demand[kind] for kind in kinds))
+
+
+def _plan_on(
+    rooms: Sequence[_Room],
+    spare: Iterable[model.Mdev],
+    wanted: Sequence[model.WantedMdev],
+    mint: Callable[[], str],
+) -> AllocationPlan | None:
+    """Plan on some of the parents: reuse what serves, create the rest."""
+    spare = list(spare)
+    reuse, lacking = [], []
+    for want in wanted:
+        mdev = next((m for m in spare if pairing.serves(m, want)), None)
+        if mdev is None:
+            lacking.append(want)
+        else:
+            spare.remove(mdev)
+            reuse.append(mdev)
+    places = _place(Counter(want.mdev_type for want in lacking), rooms)
+    if places is None:
+        return None
+    create = []
+    for want in lacking:
+        place = next(p for p in places if p[1] == want.mdev_type)
+        places.remove(place)
+        create.append(_new_mdev(want, place[0], mint()))
+    return AllocationPlan(tuple(reuse), tuple(create))
+
+
+def _new_mdev(want: model.WantedMdev, parent: str, uuid: str) -> model.Mdev:
+    return model.Mdev(
+        uuid=uuid,
+        mdev_type=want.mdev_type,
+        parent=parent,
+        attributes=want.attributes or (),
+        persistent=want.persistent,
+        autostart=want.autostart,
+    )
+
+
+def allocate(
+    inventory: model.Inventory,
+    wanted: Sequence[model.WantedMdev],
+    *,
+    held: Collection[model.Mdev] = (),
+    avoid: Collection[Avoided] = (),
+    mint: Callable[[], str],
+) -> AllocationPlan:
+    """Choose a target mdev for each wanted one.
+
+    One parent that serves all is preferred, and of such parents the one
+    with the fewest mdevs to create, then the first by name. If none does,
+    everything that exists is reused and the rest is spread. The same
+    inventory gives the same plan but for the UUIDs of new mdevs.
+
+    :param held: mdevs in the claims of other instances.
+    :param avoid: types not to be created on a parent.
+    :param mint: returns the UUID for a new mdev.
+    :raises MdevTypeMissing: if the destination lacks a type.
+    :raises DeviceApiMissing: if it has a type only with another device API.
+    :raises TooFewMdevs: if it cannot provide all at once.
+    """
+    check_types(inventory, wanted)
+    unfit = _unfit(inventory, wanted)
+    spare = [
+        mdev
+        for mdev in available_mdevs(inventory, held)
+        if (mdev.parent, mdev.mdev_type) not in unfit
+    ]
+    rooms = _rooms(inventory, held, unfit.union(avoid))
+    plans = [
+        _plan_on(
+            [room], [m for m in spare if m.parent == room.name], wanted, mint
+        )
+        for room in rooms
+    ]
+    single = [plan for plan in plans if plan is not None]
+    if single:
+        return min(single, key=lambda plan: len(plan.create))
+    spread = _plan_on(rooms, spare, wanted, mint)
+    if spread is None:
+        raise exception.TooFewMdevs(
+            inventory.host,
+            tuple(want.mdev_type for want in wanted),
+            _found(inventory, spare, wanted),
+        )
+    return spread

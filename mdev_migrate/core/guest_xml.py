@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read and replace the mdevs of a domain's XML.
+
+A hostdev of type ``mdev`` names its mdev in ``source/address@uuid``. All
+else in a document is foreign: it is never looked at, and comes out as it
+went in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping
+
+from lxml import etree
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import documents
+
+_HOSTDEVS = "devices/hostdev[@type='mdev']"
+_ADDRESS = "source/address"
+_VIOMMU = "devices/iommu"
+_DOCUMENT = "domain XML"
+
+
+def _hostdevs(
+    domain: etree._Element,
+) -> Iterator[tuple[str, str, etree._Element]]:
+    """Yield UUID, device API and address element of each mdev, in order."""
+    seen = set()
+    for hostdev in domain.iterfind(_HOSTDEVS):
+        address = hostdev.find(_ADDRESS)
+        text = "" if address is None else address.get("uuid", "")
+        try:
+            uuid = model.normalise_uuid(text)
+        except ValueError as error:
+            raise exception.XmlMalformed(_DOCUMENT, f"{error}") from None
+        if uuid in seen:
+            raise exception.GuestMdevTwice(uuid)
+        seen.add(uuid)
+        assert address is not None  # noqa: S101 - a UUID was read from it
+        yield uuid, hostdev.get("model", ""), address
+
+
+def _parse(domain_xml: str) -> etree._Element:
+    domain = documents.parse(domain_xml, _DOCUMENT)
+    if domain.tag != "domain":
+        raise exception.XmlMalformed(_DOCUMENT, f"is a <{domain.tag}>")
+    return domain
+
+
+def read_mdevs(domain_xml: str) -> tuple[model.GuestMdev, ...]:
+    """Return the mdevs that a domain's XML names, in its order.
+
+    :raises GuestMdevTwice: if it names one of them more than once.
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    return tuple(
+        model.GuestMdev(uuid, device_api)
+        for uuid, device_api, _ in _hostdevs(_parse(domain_xml))
+    )
+
+
+def named_mdevs(domain_xml: str) -> frozenset[str]:
+    """Return the UUIDs of all mdevs that a domain's XML names.
+
+    For guests that are not ours to judge: what cannot be read is skipped.
+
+    :raises XmlMalformed: if the document as a whole cannot be read.
+    """
+    named = set()
+    for address in _parse(domain_xml).iterfind(f"{_HOSTDEVS}/{_ADDRESS}"):
+        with contextlib.suppress(ValueError):
+            named.add(model.normalise_uuid(address.get("uuid", "")))
+    return frozenset(named)
+
+
+def read_viommu(domain_xml: str) -> str | None:
+    """Return the model of the domain's virtual IOMMU, None if it has none.
+
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    viommu = _parse(domain_xml).find(_VIOMMU)
+    return None if viommu is None else viommu.get("model", "unknown model")
+
+
+def replace_mdevs(domain_xml: str, target_mdevs: Mapping[str, str]) -> str:
+    """Return the domain XML with target mdevs in place of source mdevs.
+
+    Nothing else in the document is touched.
+
+    :param target_mdevs: target mdev UUID by source mdev UUID.
+    :raises GuestMdevsChanged: unless the guest has exactly the source mdevs.
+    :raises GuestMdevTwice: if the document names an mdev more than once.
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    domain = _parse(domain_xml)
+    addresses = {uuid: address for uuid, _, address in _hostdevs(domain)}
+    if addresses.keys() != target_mdevs.keys():
+        raise exception.GuestMdevsChanged(
+            unpaired=frozenset(addresses.keys() - target_mdevs.keys()),
+            gone=frozenset(target_mdevs.keys() - addresses.keys()),
+        )
+    for source_uuid, address in addresses.items():
+        address.set("uuid", target_mdevs[source_uuid])
+    return documents.serialise(domain)
+
+
+def difference(before: str, after: str) -> str:
+    """Return the unified difference of two domain documents.
+
+    Both are serialised the same way first, so that only the rewriting
+    shows. Give it no document with secrets (``VIR_DOMAIN_XML_SECURE``).
+
+    :raises XmlMalformed: if a document cannot be read.
+    """
+    old, new = (
+        documents.serialise(_parse(text)).splitlines()
+        for text in (before, after)
+    )
+    return "\n".join(
+        difflib.unified_diff(old, new, "source", "destination", lineterm="")
+    )

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""May this source, this destination and this guest take part?
+
+Every rule returns what it found, in words, or raises its own error:
+:class:`~mdev_migrate.exception.PreCheckError` refuses, and
+:class:`~mdev_migrate.exception.NotKnown` says that it could not be told.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import allocation
+
+Side = Literal["source", "destination"]
+
+#: libvirt 8.6.0 is the first to ask QEMU for migration blockers instead of
+#: refusing every guest with an mdev (qemuMigrationSrcIsAllowed).
+MIN_LIBVIRT = model.Version(8, 6, 0)
+#: QEMU 8.1.0 is the first whose VFIO migration is not experimental.
+MIN_QEMU = model.Version(8, 1, 0)
+#: Linux 5.18 brought version 2 of the VFIO migration protocol.
+MIN_KERNEL = model.Version(5, 18, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One pre-check and how it ended.
+
+    :ivar detail: what was found, for people.
+    :ivar error: why it did not pass; None if it did.
+    """
+
+    name: str
+    side: Side
+    result: Literal["passed", "refused", "unknown"]
+    detail: str
+    error: exception.MdevMigrateError | None = None
+
+
+def attempt(name: str, side: Side, rule: Callable[[], str]) -> Check:
+    """Try a rule and return how it ended.
+
+    :param rule: returns what it found, raises what is wrong.
+    """
+    try:
+        return Check(name, side, "passed", rule())
+    except exception.PreCheckError as error:
+        return Check(name, side, "refused", str(error), error)
+    except exception.NotKnown as error:
+        return Check(name, side, "unknown", str(error), error)
+
+
+def refuse(checks: Iterable[Check]) -> None:
+    """Raise the first refusal among the checks, if there is one.
+
+    :raises PreCheckError: that refusal.
+    """
+    for check in checks:
+        if check.result == "refused" and check.error is not None:
+            raise check.error
+
+
+def check_libvirt(side: Side, host: model.HostFacts) -> str:
+    """Need a libvirt that migrates VFIO devices.
+
+    :raises LibvirtTooOld: if it does not.
+    """
+    if host.libvirt < MIN_LIBVIRT:
+        raise exception.LibvirtTooOld(
+            side, host.name, host.libvirt, MIN_LIBVIRT
+        )
+    return f"libvirt {host.libvirt} on {host.name}, {MIN_LIBVIRT} needed"
+
+
+def check_qemu(side: Side, host: model.HostFacts) -> str:
+    """Need a QEMU that migrates VFIO devices.
+
+    :raises QemuTooOld: if it does not.
+    """
+    if host.qemu < MIN_QEMU:
+        raise exception.QemuTooOld(side, host.name, host.qemu, MIN_QEMU)
+    return f"QEMU {host.qemu} on {host.name}, {MIN_QEMU} needed"
+
+
+def check_kernel(side: Side, host: model.HostFacts) -> str:
+    """Need a kernel with the VFIO migration protocol.
+
+    :raises KernelTooOld: if it has it not.
+    :raises KernelUnknown: if the host is not this machine.
+    """
+    if host.kernel is None:
+        raise exception.KernelUnknown(side, host.name, MIN_KERNEL)
+    if host.kernel < MIN_KERNEL:
+        raise exception.KernelTooOld(side, host.name, host.kernel, MIN_KERNEL)
+    return f"Linux {host.kernel} on {host.name}, {MIN_KERNEL} needed"
+
+
+def check_versions(side: Side, host: model.HostFacts) -> list[Check]:
+    """Check all that a host must run before it takes part."""
+    rules = {
+        "libvirt-version": check_libvirt,
+        "qemu-version": check_qemu,
+        "kernel-version": check_kernel,
+    }
+    return [
+        attempt(name, side, functools.partial(rule, side, host))
+        for name, rule in rules.items()
+    ]
+
+
+def check_hosts_differ(
+    source: model.HostFacts, destination: model.HostFacts
+) -> str:
+    """Need two hosts.
+
+    :raises SameHost: if both have one host UUID; libvirt refuses that too.
+    """
+    if source.host_uuid == destination.host_uuid:
+        raise exception.SameHost(
+            source.name, destination.name, source.host_uuid
+        )
+    return f"{source.name} and {destination.name} are different hosts"
+
+
+def check_running(guest: model.Guest, host: str) -> str:
+    """Need a running guest.
+
+    :raises GuestNotRunning: if it is shut off or paused.
+    """
+    if not guest.running:
+        raise exception.GuestNotRunning(guest.name, host)
+    return f"guest {guest.name} is running on {host}"
+
+
+def check_unknown_there(
+    guest: model.Guest, destination: model.Inventory
+) -> str:
+    """Need a destination that has no guest of that name or UUID yet.
+
+    A guest of the same UUID *and* name that is shut off is the guest's own
+    definition, left by an earlier migration: libvirt replaces it.
+
+    :raises GuestOnDestination: if it has.
+    """
+    for other in destination.guests:
+        same = (
+            other.name == guest.name,
+            other.instance_uuid == guest.instance_uuid,
+        )
+        if any(same) and (other.active or not all(same)):
+            raise exception.GuestOnDestination(guest.name, destination.host)
+    return f"guest {guest.name} can be defined on {destination.host}"
+
+
+def check_viommu(guest: model.Guest, viommu: str | None) -> str:
+    """Need a guest without a virtual IOMMU.
+
+    QEMU blocks VFIO migration behind one (vfio_viommu_preset).
+
+    :param viommu: its model, None if the guest has none.
+    :raises GuestHasViommu: if it has one.
+    """
+    if viommu is not None:
+        raise exception.GuestHasViommu(guest.name, viommu)
+    return f"guest {guest.name} has no virtual IOMMU"
+
+
+def check_same_mdevs(
+    live: Iterable[model.GuestMdev], inactive: Iterable[model.GuestMdev]
+) -> str:
+    """Need a live and an inactive document that name the same mdevs.
+
+    :raises GuestMdevsChanged: if one names an mdev that the other does not.
+    """
+    now = frozenset(mdev.uuid for mdev in live)
+    later = frozenset(mdev.uuid for mdev in inactive)
+    if now != later:
+        raise exception.GuestMdevsChanged(later - now, now - later)
+    return "the live and the inactive XML name the same mdevs"
+
+
+def source_mdevs(
+    guest: model.Guest,
+    guest_mdevs: Iterable[model.GuestMdev],
+    source: model.Inventory,
+) -> tuple[model.WantedMdev, ...]:
+    """Return what the guest's mdevs ask of their targets, in guest order.
+
+    :raises GuestMdevNotListed: if the host does not list one of them as
+        active: its type would have to be guessed.
+    :raises MdevUnderTwoParents: if the host lists one of them twice.
+    """
+    found = [
+        (mdev, allocation.the_mdev(source, mdev.uuid)) for mdev in guest_mdevs
+    ]
+    missing = frozenset(mdev.uuid for mdev, listed in found if listed is None)
+    if missing:
+        raise exception.GuestMdevNotListed(guest.name, source.host, missing)
+    return tuple(
+        model.WantedMdev(
+            source_uuid=mdev.uuid,
+            mdev_type=listed.mdev_type,
+            device_api=mdev.device_api,
+            attributes=listed.attributes,
+            persistent=listed.persistent,
+            autostart=listed.autostart,
+        )
+        for mdev, listed in found
+        if listed is not None
+    )

@@ -1,0 +1,663 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error of this package.
+
+::
+
+    MdevMigrateError
+    |-- PreCheckError            refused; nothing was changed on any host
+    |   |-- VersionTooOld
+    |   |   |-- LibvirtTooOld, QemuTooOld, KernelTooOld
+    |   |-- GuestNotFound, GuestNotRunning, SameHost
+    |   |-- GuestMdevNotListed, GuestMdevTwice, MdevUnderTwoParents
+    |   |-- GuestHasViommu, MigrationBlocked
+    |   |-- MdevTypeMissing, DeviceApiMissing, TooFewMdevs
+    |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
+    |   |-- GuestOnDestination, ClaimHeld, PeerTooOld, MigrateDataInvalid
+    |   |-- XmlMalformed, OptionInvalid
+    |-- NotKnown                 a check that could not be made
+    |-- MigrationError           failed midway; rolled back
+    |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
+    |   |-- MigrationAborted, GuestNotOnTargets
+    |   |-- OutcomeUnknown       not rolled back, on purpose
+    |-- HostError
+    |   |-- HostUnreachable, LibvirtFailed, MdevBusy
+
+An error's arguments are the facts, its text is made from them, ``code`` is
+stable for scripts and ``hint`` says what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from mdev_migrate import model
+
+
+def _join(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words)) or "none"
+
+
+class MdevMigrateError(Exception):
+    """The base of every error that this package raises.
+
+    :cvar code: stable word for scripts.
+    :cvar hint: what an operator can do about it.
+    """
+
+    code: ClassVar[str] = "error"
+    hint: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Give ``Exception`` the facts, so that errors pickle and copy."""
+        self.args = tuple(
+            getattr(self, fact.name)
+            for fact in fields(self)  # type: ignore[arg-type]
+        )
+
+
+class PreCheckError(MdevMigrateError):
+    """A refusal: the migration must not be tried; nothing was changed."""
+
+
+class NotKnown(MdevMigrateError):
+    """A check could not be made, which is neither a pass nor a refusal."""
+
+
+class MigrationError(MdevMigrateError):
+    """The migration failed midway."""
+
+
+class HostError(MdevMigrateError):
+    """A host could not be asked, or refused what it was asked to do."""
+
+
+@dataclass(eq=False)
+class VersionTooOld(PreCheckError):
+    """A host runs something older than mdev live migration needs."""
+
+    component: ClassVar[str] = "software"
+
+    side: str
+    host: str
+    found: model.Version
+    needed: model.Version
+
+    def __str__(self) -> str:
+        return (
+            f"{self.side} host {self.host}: {self.component} {self.found} "
+            f"found, {self.needed} or later needed"
+        )
+
+
+class LibvirtTooOld(VersionTooOld):
+    """The host's libvirt cannot migrate a guest with a VFIO device."""
+
+    code = "libvirt-too-old"
+    component = "libvirt"
+    hint = "upgrade libvirt on that host and restart its daemons"
+
+
+class QemuTooOld(VersionTooOld):
+    """The host's QEMU cannot migrate a VFIO device."""
+
+    code = "qemu-too-old"
+    component = "QEMU"
+    hint = "upgrade QEMU on that host; a running guest keeps the old one"
+
+
+class KernelTooOld(VersionTooOld):
+    """The host's kernel lacks the VFIO migration protocol."""
+
+    code = "kernel-too-old"
+    component = "Linux"
+    hint = "boot that host with a newer kernel"
+
+
+@dataclass(eq=False)
+class KernelUnknown(NotKnown):
+    """The kernel of a host that is not this machine is not reported."""
+
+    code = "kernel-unknown"
+    hint = "run 'uname -r' on that host"
+
+    side: str
+    host: str
+    needed: model.Version
+
+    def __str__(self) -> str:
+        return (
+            f"{self.side} host {self.host}: Linux {self.needed} or later "
+            "needed; libvirt does not report a remote host's kernel"
+        )
+
+
+@dataclass(eq=False)
+class BlockersUnknown(NotKnown):
+    """The source could not be asked for the guest's migration blockers."""
+
+    code = "blockers-unknown"
+    hint = "libvirt asks QEMU again when the migration begins"
+
+    guest: str
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest} on {self.host}: whether QEMU blocks its "
+            f"migration could not be asked: {self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class GuestNotFound(PreCheckError):
+    """The host has no such guest."""
+
+    code = "guest-not-found"
+    hint = "'virsh list --all' on that host names its guests"
+
+    guest: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"host {self.host}: no guest {self.guest!r:.80}"
+
+
+@dataclass(eq=False)
+class GuestNotRunning(PreCheckError):
+    """The guest is not running, so there is nothing to live-migrate."""
+
+    code = "guest-not-running"
+    hint = "start or resume the guest, or move its definition offline"
+
+    guest: str
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest} on {self.host} is not running; a live "
+            "migration needs a running guest"
+        )
+
+
+@dataclass(eq=False)
+class GuestOnDestination(PreCheckError):
+    """The destination already knows a guest of that name or UUID."""
+
+    code = "guest-on-destination"
+    hint = "undefine or rename the guest on the destination first"
+
+    guest: str
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: already has a guest with the "
+            f"name or UUID of {self.guest}"
+        )
+
+
+@dataclass(eq=False)
+class SameHost(PreCheckError):
+    """Source and destination are one host."""
+
+    code = "same-host"
+    hint = (
+        "check both URIs; cloned hosts need a host_uuid of their own in "
+        "libvirtd.conf"
+    )
+
+    source: str
+    destination: str
+    host_uuid: str
+
+    def __str__(self) -> str:
+        return (
+            f"source {self.source} and destination {self.destination} are "
+            f"the same host: both have host UUID {self.host_uuid}"
+        )
+
+
+@dataclass(eq=False)
+class GuestMdevNotListed(PreCheckError):
+    """The guest's XML names mdevs that its host does not list."""
+
+    code = "guest-mdev-not-listed"
+    hint = (
+        "compare 'mdev-migrate list' with the guest's XML; restart the "
+        "node device daemon if the mdev does exist"
+    )
+
+    guest: str
+    host: str
+    uuids: frozenset[str]
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: its XML names mdevs that host {self.host} "
+            f"does not list as active: {_join(self.uuids)}"
+        )
+
+
+@dataclass(eq=False)
+class GuestMdevTwice(PreCheckError):
+    """A guest's XML names the same mdev twice."""
+
+    code = "guest-mdev-twice"
+    hint = "remove one of the two hostdevs from the guest"
+
+    uuid: str
+
+    def __str__(self) -> str:
+        return f"the guest's XML names mdev {self.uuid} more than once"
+
+
+@dataclass(eq=False)
+class MdevUnderTwoParents(PreCheckError):
+    """A host lists one mdev UUID under several parents."""
+
+    code = "mdev-under-two-parents"
+    hint = "undefine the one that is not meant, with 'mdevctl undefine'"
+
+    host: str
+    uuid: str
+    parents: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"host {self.host}: mdev {self.uuid} is listed under more than "
+            f"one parent: {_join(self.parents)}"
+        )
+
+
+@dataclass(eq=False)
+class GuestHasViommu(PreCheckError):
+    """A guest with a virtual IOMMU cannot migrate a VFIO device."""
+
+    code = "guest-has-viommu"
+    hint = "remove the <iommu> device from the guest"
+
+    guest: str
+    viommu: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: has a virtual IOMMU ({self.viommu}); QEMU "
+            "does not migrate VFIO devices behind one"
+        )
+
+
+@dataclass(eq=False)
+class MigrationBlocked(PreCheckError):
+    """QEMU or libvirt on the source says that this guest cannot migrate."""
+
+    code = "migration-blocked"
+    hint = (
+        "the vendor driver must support VFIO migration; see 'Requirements "
+        "and limits' in the documentation for known reasons"
+    )
+
+    guest: str
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest} on {self.host} cannot be migrated: "
+            f"{self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class MdevTypeMissing(PreCheckError):
+    """No parent of the destination offers an mdev type of the guest."""
+
+    code = "mdev-type-missing"
+    hint = "choose a destination with that type; see 'mdev-migrate types'"
+
+    host: str
+    mdev_type: str
+    offered: frozenset[str]
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: mdev type {self.mdev_type} "
+            f"needed, its parents offer: {_join(self.offered)}"
+        )
+
+
+@dataclass(eq=False)
+class DeviceApiMissing(PreCheckError):
+    """The destination offers the type, but with another device API."""
+
+    code = "device-api-missing"
+    hint = "choose a destination whose driver offers the type as needed"
+
+    host: str
+    mdev_type: str
+    found: frozenset[str]
+    needed: str
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: mdev type {self.mdev_type} has "
+            f"device API {_join(self.found)}, {self.needed} needed"
+        )
+
+
+@dataclass(eq=False)
+class TooFewMdevs(PreCheckError):
+    """The destination cannot provide all target mdevs at once."""
+
+    code = "too-few-mdevs"
+    hint = (
+        "free or remove mdevs on the destination, or choose another one; "
+        "'mdev-migrate list' shows who holds what"
+    )
+
+    host: str
+    needed: tuple[str, ...]
+    found: str
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: no room for "
+            f"{len(self.needed)} mdevs ({', '.join(self.needed)}) besides "
+            f"what guests and claims hold; found: {self.found}"
+        )
+
+
+@dataclass(eq=False)
+class TargetMdevMissing(PreCheckError):
+    """The destination has no mdev left for one of the source mdevs."""
+
+    code = "target-mdev-missing"
+    hint = "free or create an mdev of that type on the destination"
+
+    source_uuid: str
+    mdev_type: str
+
+    def __str__(self) -> str:
+        return (
+            f"source mdev {self.source_uuid}: the destination has no "
+            f"unused target mdev of type {self.mdev_type}"
+        )
+
+
+@dataclass(eq=False)
+class TargetMdevsRaced(PreCheckError):
+    """Somebody else kept taking the mdevs that were chosen."""
+
+    code = "target-mdevs-raced"
+    hint = "try again when fewer guests are started on the destination"
+
+    host: str
+    tries: int
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: the mdevs chosen were taken by "
+            f"others {self.tries} times in a row"
+        )
+
+
+@dataclass(eq=False)
+class GuestMdevsChanged(PreCheckError):
+    """A guest's XML has not exactly the mdevs that were planned for."""
+
+    code = "guest-mdevs-changed"
+    hint = (
+        "the guest's live and inactive XML must name the same mdevs, and "
+        "none may be attached or detached during the migration"
+    )
+
+    unpaired: frozenset[str]
+    gone: frozenset[str]
+
+    def __str__(self) -> str:
+        return (
+            "the guest's XML has not the mdevs that were planned for: "
+            f"without a target {_join(self.unpaired)}, no longer there "
+            f"{_join(self.gone)}"
+        )
+
+
+@dataclass(eq=False)
+class ClaimHeld(PreCheckError):
+    """Another live migration of the same guest holds a claim."""
+
+    code = "claim-held"
+    hint = "wait for it, see 'mdev-migrate claims'"
+
+    instance_uuid: str
+    owner: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: its target mdevs are claimed "
+            f"by {self.owner}"
+        )
+
+
+@dataclass(eq=False)
+class PeerTooOld(PreCheckError):
+    """The other host's service does not know mdev live migration."""
+
+    code = "peer-too-old"
+    hint = "upgrade the service on that host"
+
+    host: str
+    found: str
+    needed: str
+
+    def __str__(self) -> str:
+        return (
+            f"host {self.host}: its migrate data is {self.found}, "
+            f"{self.needed} needed for a guest with mdevs"
+        )
+
+
+@dataclass(eq=False)
+class MigrateDataInvalid(PreCheckError):
+    """What the other host sent cannot be used."""
+
+    code = "migrate-data-invalid"
+    hint = "check that both hosts run a released version of the service"
+
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"migrate data, {self.field}: {self.reason}"
+
+
+@dataclass(eq=False)
+class XmlMalformed(PreCheckError):
+    """A document cannot be read."""
+
+    code = "xml-malformed"
+    hint = "look at the document with 'virsh dumpxml' or 'nodedev-dumpxml'"
+
+    document: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.document}: {self.reason}"
+
+
+@dataclass(eq=False)
+class OptionInvalid(PreCheckError):
+    """An option of the migration is out of its bounds."""
+
+    code = "option-invalid"
+    hint = "choose a value within the bounds"
+
+    option: str
+    found: str
+    needed: str
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.found} found, {self.needed} needed"
+
+
+@dataclass(eq=False)
+class MdevCreationFailed(MigrationError):
+    """The destination could not create a target mdev."""
+
+    code = "mdev-creation-failed"
+    hint = "is mdevctl installed there, and the parent's driver healthy?"
+
+    host: str
+    uuid: str
+    mdev_type: str
+    parent: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: mdev {self.uuid} of type "
+            f"{self.mdev_type} could not be created on {self.parent}: "
+            f"{self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class TargetMdevGone(MigrationError):
+    """A target mdev is not there (any more)."""
+
+    code = "target-mdev-gone"
+    hint = "find out who removes mdevs on the destination, then try again"
+
+    host: str
+    uuids: frozenset[str]
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: target mdevs are not active: "
+            f"{_join(self.uuids)}"
+        )
+
+
+@dataclass(eq=False)
+class MigrationFailed(MigrationError):
+    """Libvirt ended the migration with an error; the guest stayed."""
+
+    code = "migration-failed"
+    hint = (
+        "the guest still runs on the source; the reason is libvirt's, see "
+        "also the QEMU logs of both hosts"
+    )
+
+    guest: str
+    source: str
+    destination: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: migration from {self.source} to "
+            f"{self.destination} failed: {self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class MigrationAborted(MigrationError):
+    """The migration was stopped on request or by its time limit."""
+
+    code = "migration-aborted"
+    hint = (
+        "the guest still runs on the source; a longer --timeout, a higher "
+        "--max-downtime or more --bandwidth lets it end"
+    )
+
+    guest: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"guest {self.guest}: migration aborted: {self.reason}"
+
+
+@dataclass(eq=False)
+class GuestNotOnTargets(MigrationError):
+    """After the migration the guest does not have its target mdevs."""
+
+    code = "guest-not-on-targets"
+    hint = "compare the guest's XML on the destination with the plan"
+
+    guest: str
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"guest {self.guest} on {self.host}: {self.reason}"
+
+
+@dataclass(eq=False)
+class OutcomeUnknown(MigrationError):
+    """It is not known where the guest runs, so nothing was undone."""
+
+    code = "outcome-unknown"
+    hint = (
+        "the claim and the target mdevs are kept; when both hosts can be "
+        "reached again, run 'mdev-migrate recover'"
+    )
+
+    guest: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: how its migration ended is not known: "
+            f"{self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class HostUnreachable(HostError):
+    """A connection to a host cannot be opened, or broke."""
+
+    code = "host-unreachable"
+    hint = "check the URI with 'virsh -c URI version'"
+
+    uri: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"cannot reach {self.uri}: {self.reason}"
+
+
+@dataclass(eq=False)
+class LibvirtFailed(HostError):
+    """A libvirt call failed.
+
+    :ivar operation: the libvirt function.
+    :ivar number: libvirt's error code (``virErrorNumber``).
+    """
+
+    code = "libvirt-failed"
+    hint = "the reason is libvirt's own; see the daemon's log on that host"
+
+    host: str
+    operation: str
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"host {self.host}: {self.operation} failed: {self.reason}"
+
+
+@dataclass(eq=False)
+class MdevBusy(HostError):
+    """An mdev cannot be removed, because something has it open."""
+
+    code = "mdev-busy"
+    hint = "find its user with 'mdev-migrate list' and 'fuser /dev/vfio/*'"
+
+    host: str
+    uuid: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"host {self.host}: mdev {self.uuid} is busy: {self.reason}"

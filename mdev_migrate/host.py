@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host must be able to do for the workflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mdev_migrate import model
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """How a guest goes from its source to its destination.
+
+    :ivar peer_uri: URI under which the source's libvirt daemon reaches the
+        destination's.
+    :ivar destination_xml: live definition with the target mdevs.
+    :ivar persistent_xml: inactive definition with the target mdevs; None
+        for a transient guest.
+    :ivar migrate_uri: where the guest's memory is sent; None lets libvirt
+        choose.
+    :ivar bandwidth: MiB/s; None for no limit.
+    :ivar flags: virDomainMigrateFlags, see :mod:`core.transport`.
+    """
+
+    peer_uri: str
+    destination_xml: str
+    persistent_xml: str | None
+    migrate_uri: str | None
+    bandwidth: int | None
+    flags: int
+
+
+class Host(Protocol):
+    """A host as the workflow sees it.
+
+    Every method raises :class:`~mdev_migrate.exception.HostUnreachable` if
+    the connection is gone, and
+    :class:`~mdev_migrate.exception.LibvirtFailed` for what libvirt refuses.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Where this host is reached."""
+        ...
+
+    def facts(self) -> model.HostFacts:
+        """Return who the host is and what runs on it."""
+        ...
+
+    def inventory(self) -> model.Inventory:
+        """Return its parents, mdevs and guests."""
+        ...
+
+    def find_guest(self, name: str) -> model.Guest:
+        """Return a guest by name or UUID.
+
+        :raises GuestNotFound: if there is none.
+        """
+        ...
+
+    def live_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
+        """Return a guest's live definition in the form to migrate with.
+
+        :param secure: with passwords; such a text must not be shown.
+        """
+        ...
+
+    def inactive_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
+        """Return the definition that a persistent guest starts with next."""
+        ...
+
+    def ask_blockers(self, instance_uuid: str) -> str | None:
+        """Return why the hypervisor would not migrate a guest, else None.
+
+        Changes nothing.
+
+        :raises BlockersUnknown: if it could not be asked.
+        """
+        ...
+
+    def create_mdev(self, mdev: model.Mdev) -> None:
+        """Create an mdev, and define it too if it is to be persistent.
+
+        :raises MdevCreationFailed: with nothing of it left behind.
+        """
+        ...
+
+    def remove_mdev(self, mdev: model.Mdev) -> bool:
+        """Destroy an mdev, and undefine it too if it is persistent.
+
+        :returns: False if it was gone already.
+        :raises MdevBusy: if something uses it: it is never forced.
+        """
+        ...
+
+    def recycle_mdev(self, mdev: model.Mdev) -> None:
+        """Destroy an mdev and create it again as it was.
+
+        :raises MdevBusy: if something uses it: it is never forced.
+        :raises MdevCreationFailed: if it could not be created again.
+        """
+        ...
+
+    def set_max_downtime(self, instance_uuid: str, downtime_ms: int) -> None:
+        """Limit how long a guest may stand still while it switches over."""
+        ...
+
+    def migrate(self, instance_uuid: str, journey: Journey) -> None:
+        """Migrate a guest away from here; return when it is there."""
+        ...
+
+    def progress(self, instance_uuid: str) -> model.JobProgress | None:
+        """Return how far a guest's job is, None if it has no job now."""
+        ...
+
+    def completed(self, instance_uuid: str) -> model.JobProgress | None:
+        """Return the statistics of a guest's last job, None if unknown."""
+        ...
+
+    def abort(self, instance_uuid: str) -> None:
+        """Abort a guest's job; no error if there is none."""
+        ...
+
+    def reconnect(self) -> None:
+        """Open the connection anew."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...

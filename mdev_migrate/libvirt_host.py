@@ -1,0 +1,486 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host reached through libvirt: the only module that imports libvirt."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import libvirt
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import documents, guest_xml, nodedev_xml, transport
+from mdev_migrate.host import Journey
+
+#: An open connection, or what behaves like one (mdev_migrate.testing).
+Connection = Any
+
+_LIST_MDEVS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
+_LIST_PARENTS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
+_LIST_DEFINED_TOO = (
+    libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE
+    | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE
+)
+_RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
+#: What an older daemon or another driver answers to a newer question.
+_UNSUPPORTED = (
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_RPC,
+)
+#: No driver serves this scheme: the source refuses a blocked guest before
+#: it even connects (qemuMigrationSrcPerformJob), others it cannot connect.
+_PROBE_URI = "mdev-migrate-probe:///"
+#: Seconds between keepalive messages, and how many may go unanswered.
+_KEEPALIVE = (5, 6)
+
+
+@functools.cache
+def start_event_loop() -> None:
+    """Run libvirt's event loop in a daemon thread, once a process.
+
+    Keepalive messages need it: without them a dead peer is never noticed.
+    Must be called before the first connection is opened.
+    """
+    libvirt.virEventRegisterDefaultImpl()
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+
+    def run() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=run, name="libvirt-events", daemon=True).start()
+
+
+def connect(uri: str) -> Connection:
+    """Open a connection that notices when its peer is gone.
+
+    :raises HostUnreachable: if it cannot be opened.
+    """
+    start_event_loop()
+    try:
+        connection = libvirt.open(uri)
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.setKeepAlive(*_KEEPALIVE)
+    except libvirt.libvirtError as error:
+        raise exception.HostUnreachable(uri, _reason(error)) from error
+    return connection
+
+
+def _reason(error: libvirt.libvirtError) -> str:
+    return str(error.get_error_message() or error)
+
+
+def local_kernel(uri: str) -> model.Version | None:
+    """Return the kernel of the host at a URI if that is this machine."""
+    if urllib.parse.urlsplit(uri).netloc:
+        return None
+    return model.Version.parse(os.uname().release)
+
+
+class LibvirtHost:
+    """A host behind a libvirt connection; fulfils ``host.Host``.
+
+    :param uri: where the host is.
+    :param kernel: the host's kernel, None if unknown.
+    :param opener: opens a connection to a URI.
+    :raises HostUnreachable: if it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        kernel: model.Version | None = None,
+        opener: Callable[[str], Connection] = connect,
+    ) -> None:
+        self._uri = uri
+        self._kernel = kernel
+        self._opener = opener
+        self._connection = opener(uri)
+
+    @classmethod
+    def open(cls, uri: str) -> LibvirtHost:
+        """Open the host at a URI, as virsh does.
+
+        :raises HostUnreachable: if it cannot be opened.
+        """
+        return cls(uri, kernel=local_kernel(uri))
+
+    @property
+    def uri(self) -> str:
+        """Where this host is reached."""
+        return self._uri
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The host's name, for texts."""
+        with self._calling("virConnectGetHostname"):
+            return str(self._connection.getHostname())
+
+    def reconnect(self) -> None:
+        """Open the connection anew; see ``host.Host``."""
+        self.close()
+        self._connection = self._opener(self._uri)
+
+    def close(self) -> None:
+        """Close the connection, whatever state it is in."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self._connection.close()
+
+    # Errors -----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _calling(self, operation: str) -> Iterator[None]:
+        """Translate libvirt's errors of the block to ours."""
+        try:
+            yield
+        except libvirt.libvirtError as error:
+            reason = _reason(error)
+            if not self._alive():
+                raise exception.HostUnreachable(self._uri, reason) from error
+            raise exception.LibvirtFailed(
+                self.__dict__.get("name", self._uri),
+                operation,
+                error.get_error_code(),
+                reason,
+            ) from error
+
+    def _alive(self) -> bool:
+        try:
+            return bool(self._connection.isAlive())
+        except libvirt.libvirtError:
+            return False
+
+    # What is there ----------------------------------------------------
+
+    def facts(self) -> model.HostFacts:
+        """Return who the host is and what runs on it; see ``host.Host``."""
+        with self._calling("virConnectGetVersion"):
+            qemu = self._connection.getVersion()
+            daemon = self._connection.getLibVersion()
+        with self._calling("virConnectGetCapabilities"):
+            capabilities = self._connection.getCapabilities()
+        root = documents.parse(capabilities, "capabilities XML")
+        return model.HostFacts(
+            name=self.name,
+            host_uuid=root.findtext("host/uuid") or "unknown",
+            libvirt=model.Version.unpack(daemon),
+            qemu=model.Version.unpack(qemu),
+            kernel=self._kernel,
+        )
+
+    def inventory(self) -> model.Inventory:
+        """Return parents, mdevs and guests; see ``host.Host``."""
+        with self._calling("virConnectListAllNodeDevices"):
+            parents = [
+                nodedev_xml.read_parent(text)
+                for device in self._connection.listAllDevices(_LIST_PARENTS)
+                if (text := self._device_xml(device)) is not None
+            ]
+            mdevs = [
+                mdev
+                for device in self._list_mdevs()
+                if (mdev := self._read_mdev(device)) is not None
+            ]
+        with self._calling("virConnectListAllDomains"):
+            guests = [
+                guest
+                for domain in self._connection.listAllDomains(0)
+                if (guest := self._read_guest(domain)) is not None
+            ]
+        return model.Inventory(
+            host=self.name,
+            parents=tuple(sorted(parents, key=lambda p: p.name)),
+            mdevs=tuple(sorted(mdevs, key=lambda m: (m.parent, m.uuid))),
+            guests=tuple(sorted(guests, key=lambda g: g.name)),
+        )
+
+    def _list_mdevs(self) -> list[Any]:
+        try:
+            return list(
+                self._connection.listAllDevices(
+                    _LIST_MDEVS | _LIST_DEFINED_TOO
+                )
+            )
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in _UNSUPPORTED:
+                raise
+            return list(self._connection.listAllDevices(_LIST_MDEVS))
+
+    @staticmethod
+    def _device_xml(device: Any) -> str | None:
+        """Return a device's document, None if it is gone meanwhile."""
+        try:
+            return str(device.XMLDesc(0))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE:
+                return None
+            raise
+
+    def _read_mdev(self, device: Any) -> model.Mdev | None:
+        text = self._device_xml(device)
+        if text is None:
+            return None
+        persistent = _ask(device.isPersistent, otherwise=False)
+        return nodedev_xml.read_mdev(
+            text,
+            active=_ask(device.isActive, otherwise=True),
+            persistent=persistent,
+            autostart=persistent and _ask(device.autostart, otherwise=False),
+        )
+
+    def _read_guest(self, domain: Any) -> model.Guest | None:
+        """Return a guest, None if it is gone meanwhile."""
+        try:
+            active, persistent = domain.isActive(), domain.isPersistent()
+            texts = [domain.XMLDesc(0)]
+            if active and persistent:
+                texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            state = domain.state()[0]
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        return model.Guest(
+            name=domain.name(),
+            instance_uuid=model.normalise_uuid(domain.UUIDString()),
+            active=bool(active),
+            running=state in _RUNNING,
+            persistent=bool(persistent),
+            mdevs=frozenset().union(*map(guest_xml.named_mdevs, texts)),
+        )
+
+    # Guests -----------------------------------------------------------
+
+    def find_guest(self, name: str) -> model.Guest:
+        """Return a guest by name or UUID; see ``host.Host``."""
+        lookups = [self._connection.lookupByName]
+        with contextlib.suppress(ValueError):
+            name = model.normalise_uuid(name)
+            lookups.append(self._connection.lookupByUUIDString)
+        for lookup in lookups:
+            with self._calling("virDomainLookup"):
+                try:
+                    guest = self._read_guest(lookup(name))
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                        raise
+                    continue
+            if guest is not None:
+                return guest
+        raise exception.GuestNotFound(name, self.name)
+
+    @contextlib.contextmanager
+    def _domain(self, operation: str, instance_uuid: str) -> Iterator[Any]:
+        with self._calling(operation):
+            yield self._connection.lookupByUUIDString(instance_uuid)
+
+    def _xml(self, instance_uuid: str, flags: int, *, secure: bool) -> str:
+        if secure:
+            flags |= libvirt.VIR_DOMAIN_XML_SECURE
+        with self._domain("virDomainGetXMLDesc", instance_uuid) as domain:
+            return str(domain.XMLDesc(flags))
+
+    def live_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
+        """Return the live definition to migrate with; see ``host.Host``."""
+        return self._xml(
+            instance_uuid, libvirt.VIR_DOMAIN_XML_MIGRATABLE, secure=secure
+        )
+
+    def inactive_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
+        """Return the inactive definition; see ``host.Host``."""
+        return self._xml(
+            instance_uuid, libvirt.VIR_DOMAIN_XML_INACTIVE, secure=secure
+        )
+
+    # mdevs ------------------------------------------------------------
+
+    def _find_device(self, uuid: str) -> tuple[Any, model.Mdev] | None:
+        """Return the node device of an mdev, None if there is none.
+
+        Found by what its document says: a device's name depends on libvirt's
+        version (7.7 appended the parent to it).
+        """
+        found = [
+            (device, mdev)
+            for device in self._list_mdevs()
+            if (mdev := self._read_mdev(device)) is not None
+            and mdev.uuid == uuid
+        ]
+        if len(found) > 1:
+            raise exception.MdevUnderTwoParents(
+                self.name, uuid, tuple(mdev.parent for _, mdev in found)
+            )
+        return found[0] if found else None
+
+    def create_mdev(self, mdev: model.Mdev) -> None:
+        """Create an mdev; see ``host.Host``."""
+        text = nodedev_xml.write_mdev(mdev)
+        with self._creating(mdev):
+            device = self._connection.nodeDeviceCreateXML(text, 0)
+            if mdev.persistent:
+                try:
+                    self._define(text, autostart=mdev.autostart)
+                except libvirt.libvirtError:
+                    device.destroy()
+                    raise
+
+    def _define(self, text: str, *, autostart: bool) -> None:
+        device = self._connection.nodeDeviceDefineXML(text, 0)
+        try:
+            if autostart:
+                device.setAutostart(1)
+        except libvirt.libvirtError:
+            device.undefine(0)
+            raise
+
+    @contextlib.contextmanager
+    def _creating(self, mdev: model.Mdev) -> Iterator[None]:
+        try:
+            with self._calling("virNodeDeviceCreateXML"):
+                yield
+        except exception.LibvirtFailed as error:
+            raise exception.MdevCreationFailed(
+                self.name,
+                mdev.uuid,
+                mdev.mdev_type,
+                mdev.parent,
+                error.reason,
+            ) from error
+
+    def remove_mdev(self, mdev: model.Mdev) -> bool:
+        """Destroy an mdev; see ``host.Host``."""
+        with self._calling("virNodeDeviceDestroy"):
+            found = self._find_device(mdev.uuid)
+            if found is None:
+                return False
+            device, listed = found
+            self._stop(device, listed)
+            if mdev.persistent and listed.persistent:
+                device.undefine(0)
+        return True
+
+    def _stop(self, device: Any, listed: model.Mdev) -> None:
+        if not listed.active:
+            return
+        try:
+            device.destroy()
+        except libvirt.libvirtError as error:
+            number = error.get_error_code()
+            if number == libvirt.VIR_ERR_NO_NODE_DEVICE:
+                return
+            if not self._alive():
+                raise
+            raise exception.MdevBusy(
+                self.name, listed.uuid, _reason(error)
+            ) from error
+
+    def recycle_mdev(self, mdev: model.Mdev) -> None:
+        """Destroy an mdev and create it again; see ``host.Host``."""
+        with self._calling("virNodeDeviceDestroy"):
+            found = self._find_device(mdev.uuid)
+            if found is not None:
+                self._stop(*found)
+        with self._creating(mdev):
+            if found is not None and found[1].persistent:
+                found[0].create(0)
+            else:
+                text = nodedev_xml.write_mdev(mdev)
+                self._connection.nodeDeviceCreateXML(text, 0)
+
+    # Migration --------------------------------------------------------
+
+    def ask_blockers(self, instance_uuid: str) -> str | None:
+        """Return why QEMU would not migrate a guest; see ``host.Host``."""
+        flags = transport.LIVE | transport.PEER2PEER
+        try:
+            with self._domain("virDomainMigrateToURI3", instance_uuid) as dom:
+                dom.migrateToURI3(_PROBE_URI, {}, flags)
+        except exception.LibvirtFailed as error:
+            return (
+                error.reason
+                if error.number == libvirt.VIR_ERR_OPERATION_INVALID
+                else None
+            )
+        return None
+
+    def set_max_downtime(self, instance_uuid: str, downtime_ms: int) -> None:
+        """Limit the downtime of a guest's migration; see ``host.Host``."""
+        with self._domain(
+            "virDomainMigrateSetMaxDowntime", instance_uuid
+        ) as domain:
+            domain.migrateSetMaxDowntime(downtime_ms, 0)
+
+    def migrate(self, instance_uuid: str, journey: Journey) -> None:
+        """Migrate a guest away from here; see ``host.Host``."""
+        given = {
+            libvirt.VIR_MIGRATE_PARAM_DEST_XML: journey.destination_xml,
+            libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: journey.persistent_xml,
+            libvirt.VIR_MIGRATE_PARAM_URI: journey.migrate_uri,
+            libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: journey.bandwidth,
+        }
+        parameters = {
+            name: value for name, value in given.items() if value is not None
+        }
+        with self._domain("virDomainMigrateToURI3", instance_uuid) as domain:
+            domain.migrateToURI3(journey.peer_uri, parameters, journey.flags)
+
+    def progress(self, instance_uuid: str) -> model.JobProgress | None:
+        """Return how far a guest's job is; see ``host.Host``."""
+        with self._domain("virDomainGetJobStats", instance_uuid) as domain:
+            return _read_job(domain.jobStats(0))
+
+    def completed(self, instance_uuid: str) -> model.JobProgress | None:
+        """Return the statistics of the last job; see ``host.Host``."""
+        flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED
+        try:
+            with self._domain("virDomainGetJobStats", instance_uuid) as domain:
+                return _read_job(domain.jobStats(flags))
+        except exception.LibvirtFailed:
+            return None
+
+    def abort(self, instance_uuid: str) -> None:
+        """Abort a guest's job; see ``host.Host``."""
+        try:
+            with self._domain("virDomainAbortJob", instance_uuid) as domain:
+                domain.abortJob()
+        except exception.LibvirtFailed as error:
+            if error.number not in (
+                libvirt.VIR_ERR_OPERATION_INVALID,
+                libvirt.VIR_ERR_NO_DOMAIN,
+            ):
+                raise
+
+
+def _ask(question: Callable[[], Any], *, otherwise: bool) -> bool:
+    """Return the answer to a question that an old daemon does not know."""
+    try:
+        return bool(question())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (
+            *_UNSUPPORTED,
+            libvirt.VIR_ERR_NO_NODE_DEVICE,
+        ):
+            return otherwise
+        raise
+
+
+def _read_job(stats: dict[str, Any]) -> model.JobProgress | None:
+    """Return a job's statistics, None if there is no job."""
+    if stats.get("type", 0) == libvirt.VIR_DOMAIN_JOB_NONE:
+        return None
+    return model.JobProgress(
+        data_total=stats.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL),
+        data_processed=stats.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED),
+        data_remaining=stats.get(libvirt.VIR_DOMAIN_JOB_DATA_REMAINING),
+        #: VIR_DOMAIN_JOB_VFIO_DATA_TRANSFERRED, libvirt 10.6.0.
+        device_transferred=stats.get("vfio_data_transferred"),
+        downtime_ms=stats.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME),
+        elapsed_ms=stats.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED),
+    )

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values that the rules work on: versions, mdevs, parents, guests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+#: The only spelling of a UUID that passes a border of this package.
+_UUID = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
+
+#: Names and values of an mdev's attributes, in the order they are written.
+Attributes = tuple[tuple[str, str], ...]
+
+
+def normalise_uuid(text: str) -> str:
+    """Return a UUID in the spelling used everywhere: lower case, hyphens.
+
+    :raises ValueError: if the text is not a hyphenated UUID.
+
+    >>> normalise_uuid("AAAAAAAA-0000-4000-8000-000000000002")
+    'aaaaaaaa-0000-4000-8000-000000000002'
+    """
+    lowered = text.lower()
+    if not _UUID.fullmatch(lowered):
+        raise ValueError(f"not a UUID: {text!r:.80}")
+    return lowered
+
+
+class Version(NamedTuple):
+    """A libvirt, QEMU or kernel version, compared field by field."""
+
+    major: int
+    minor: int
+    micro: int
+
+    @classmethod
+    def unpack(cls, number: int) -> Version:
+        """Read the integer that libvirt reports for a version.
+
+        :param number: ``major * 1_000_000 + minor * 1_000 + micro``, see
+            ``virConnectGetLibVersion``.
+        :raises ValueError: if ``number`` is negative.
+
+        >>> Version.unpack(8_006_000)
+        Version(major=8, minor=6, micro=0)
+        """
+        if number < 0:
+            raise ValueError(f"not a libvirt version: {number}")
+        thousands, micro = divmod(number, 1_000)
+        return cls(*divmod(thousands, 1_000), micro)
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Read the leading numbers of a version's text.
+
+        :param text: as ``uname -r`` prints it; missing fields count as 0.
+        :raises ValueError: if the text does not begin with a number.
+
+        >>> str(Version.parse("5.18.0-rc3+"))
+        '5.18.0'
+        >>> str(Version.parse("6.12-amd64"))
+        '6.12.0'
+        """
+        match = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
+        if match is None:
+            raise ValueError(f"not a version: {text!r:.80}")
+        major, minor, micro = (int(digits or 0) for digits in match.groups())
+        return cls(major, minor, micro)
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.micro}"
+
+
+@dataclass(frozen=True, slots=True)
+class MdevType:
+    """An mdev type as one parent offers it.
+
+    :ivar mdev_type: type id, as in ``nvidia-11``.
+    :ivar device_api: as in ``vfio-pci``; a hostdev's ``model`` names it.
+    :ivar available_instances: how many more the parent would create if it
+        created only this type: the types of a parent share its room.
+    :ivar name: what the vendor calls it; may be empty.
+    """
+
+    mdev_type: str
+    device_api: str
+    available_instances: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A device that mdevs are cut from.
+
+    :ivar name: libvirt's name of it, as in ``pci_0000_06_00_0``.
+    """
+
+    name: str
+    types: tuple[MdevType, ...]
+
+    def offer(self, mdev_type: str) -> MdevType | None:
+        """Return how this parent offers a type, or None if it does not."""
+        for offered in self.types:
+            if offered.mdev_type == mdev_type:
+                return offered
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Mdev:
+    """A mediated device that exists on a host, or is planned for it.
+
+    :ivar uuid: lower-case hyphenated UUID.
+    :ivar mdev_type: type id, as in ``nvidia-11``.
+    :ivar parent: libvirt name of the parent, as in ``pci_0000_06_00_0``.
+    :ivar attributes: mdevctl's attributes, written in this order.
+    :ivar active: exists now; if false it is only defined.
+    :ivar persistent: defined, so that it survives a reboot of the host.
+    :ivar autostart: started when the host boots; needs ``persistent``.
+    """
+
+    uuid: str
+    mdev_type: str
+    parent: str
+    attributes: Attributes = ()
+    active: bool = True
+    persistent: bool = False
+    autostart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GuestMdev:
+    """An mdev as a guest's XML names it.
+
+    :ivar uuid: lower-case hyphenated UUID.
+    :ivar device_api: the hostdev's ``model``, as in ``vfio-pci``.
+    """
+
+    uuid: str
+    device_api: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantedMdev:
+    """What a source mdev asks of its target mdev.
+
+    :ivar source_uuid: UUID of the source mdev.
+    :ivar device_api: what the guest's XML asks for; None if the source did
+        not say, as over Nova's RPC.
+    :ivar attributes: what the target must be set up with; None if the
+        source did not say.
+    """
+
+    source_uuid: str
+    mdev_type: str
+    device_api: str | None = None
+    attributes: Attributes | None = None
+    persistent: bool = False
+    autostart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest that a host knows.
+
+    :ivar name: the domain's name.
+    :ivar instance_uuid: the domain's UUID.
+    :ivar active: has a QEMU process, be it running or paused.
+    :ivar running: active and neither paused nor waiting for an incoming
+        migration to end.
+    :ivar persistent: has a definition that survives its shutdown.
+    :ivar mdevs: UUIDs in its live and its inactive XML.
+    """
+
+    name: str
+    instance_uuid: str
+    active: bool
+    running: bool
+    persistent: bool
+    mdevs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Who a host is and what runs on it.
+
+    :ivar name: its hostname, for texts.
+    :ivar host_uuid: libvirt's UUID of the host.
+    :ivar kernel: None if unknown: libvirt does not report the kernel of a
+        remote host.
+    """
+
+    name: str
+    host_uuid: str
+    libvirt: Version
+    qemu: Version
+    kernel: Version | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What one look at a host found.
+
+    :ivar host: the host's name, for texts.
+    :ivar parents: by name.
+    :ivar mdevs: active and defined ones, by parent and UUID. A UUID may
+        stand under two parents; see :func:`core.allocation.the_mdev`.
+    """
+
+    host: str
+    parents: tuple[Parent, ...]
+    mdevs: tuple[Mdev, ...]
+    guests: tuple[Guest, ...] = field(default=())
+
+    def assigned(self) -> Mapping[str, Guest]:
+        """Return the guest that holds each mdev, by mdev UUID.
+
+        A defined guest holds its mdevs even while it is shut off.
+        """
+        return {
+            uuid: guest
+            for guest in sorted(
+                self.guests, key=lambda guest: (guest.active, guest.name)
+            )
+            for uuid in guest.mdevs
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a migration job is, as far as libvirt knows.
+
+    Bytes, milliseconds. None means that libvirt did not say: the device
+    state in particular has no total.
+
+    :ivar device_transferred: bytes of VFIO device state sent so far
+        (``vfio_data_transferred``, libvirt 10.6.0).
+    :ivar data_remaining: RAM and disk only; device state is not in it.
+    :ivar downtime_ms: expected, or of a completed job measured, downtime.
+    """
+
+    data_total: int | None = None
+    data_processed: int | None = None
+    data_remaining: int | None = None
+    device_transferred: int | None = None
+    downtime_ms: int | None = None
+    elapsed_ms: int | None = None
+
+    def bytes_moved(self) -> int | None:
+        """Return all bytes sent, of RAM, disks and devices."""
+        known = [
+            number
+            for number in (self.data_processed, self.device_transferred)
+            if number is not None
+        ]
+        return sum(known) if known else None
