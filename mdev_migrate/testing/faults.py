@@ -20,11 +20,12 @@ DEFAULT_LIMIT_S = 30.0
 
 
 class ProcessDied(BaseException):
-    """The process that made the call is dead: no handler of it may run.
+    """The process that made the call is dead.
 
     Not an ``Exception``, so that only the test catches it. Python runs
-    ``finally`` blocks all the same; a test of sudden death must look at what
-    such a block could still do, or compare with a real kill.
+    ``finally`` blocks all the same, but a dead process reaches no host:
+    every call of the group raises this until
+    :meth:`SimulatedGroup.new_process`.
     """
 
 
@@ -48,6 +49,9 @@ class BreakableLink(Protocol):
 
     def cut(self, reason: int = ...) -> None:
         """Break the connection; the host lives on."""
+
+    def die(self) -> None:
+        """End the process at the client's end."""
 
 
 #: What happens to a call: gets its connection and the call itself.
@@ -106,7 +110,7 @@ def die() -> Effect:
     """End the calling process before the call reaches the host."""
 
     def effect(link: BreakableLink, _call: Callable[[], Any]) -> Any:
-        link.cut()
+        link.die()
         raise ProcessDied
 
     return effect
@@ -117,7 +121,7 @@ def die_after() -> Effect:
 
     def effect(link: BreakableLink, call: Callable[[], Any]) -> Any:
         _make_unanswered(call)
-        link.cut()
+        link.die()
         raise ProcessDied
 
     return effect
@@ -154,6 +158,7 @@ class Faults:
         self._lock = threading.Lock()
         self._faults: list[_Fault] = []
         self._calls: list[Call] = []
+        self._process_died = False
 
     def on(
         self, name: str, effect: Effect, *, host: str = "*", nth: int = 1
@@ -173,9 +178,26 @@ class Faults:
     def meet(self, host: str, name: str) -> Effect:
         """Write a call down and return what is to happen to it."""
         call = Call(host, name)
+        self.check_process()
         with self._lock:
             self._calls.append(call)
             return self._due(call)
+
+    def end_process(self) -> None:
+        """Let no call reach a host from now on."""
+        self._process_died = True
+
+    def new_process(self) -> None:
+        """Let calls reach the hosts again."""
+        self._process_died = False
+
+    def check_process(self) -> None:
+        """Fail if the calling process is dead.
+
+        :raises ProcessDied: if it is.
+        """
+        if self._process_died:
+            raise ProcessDied
 
     def pending(self) -> list[CallPoint]:
         """Return the faults that no call has met yet."""

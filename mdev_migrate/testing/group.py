@@ -85,6 +85,26 @@ class SimulatedGroup:
         host.check_reachable(uri)
         return host
 
+    def kill_process(self) -> None:
+        """End the client's process now, whatever it waits for.
+
+        Migrations that it started go on. Every call raises
+        :class:`ProcessDied` until :meth:`new_process`.
+        """
+        self.faults.end_process()
+        with self.changing():
+            for host in self.hosts.values():
+                for opened in host.connections:
+                    opened.link.die()
+                host.connections.clear()
+
+    def new_process(self) -> None:
+        """Let a new process take over; it opens connections of its own."""
+        with self.changing():
+            for host in self.hosts.values():
+                host.connections.clear()
+        self.faults.new_process()
+
     def hold(self, phase: str, number: int = 0) -> "Gate":
         """Hold the next migration that comes to a step, until released."""
         return Gate(self, phase, number)

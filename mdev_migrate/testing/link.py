@@ -68,11 +68,14 @@ class Link:
         """
         if not self.alive:
             return
-        self._cut = True
-        for waiting in list(self._waiting):
-            waiting.set()
+        self._break()
         if self._on_cut is not None:
             self._on_cut(reason)
+
+    def die(self) -> None:
+        """End the process at the client's end: it hears no more of this."""
+        self._host.faults.end_process()
+        self._break()
 
     def close(self) -> None:
         """Close the connection on purpose."""
@@ -94,14 +97,21 @@ class Link:
                 ended.wait()
         finally:
             self._waiting.discard(ended)
+        self._host.faults.check_process()
         if not self.alive:
             raise errors.connection_broke()
+
+    def _break(self) -> None:
+        self._cut = True
+        for waiting in list(self._waiting):
+            waiting.set()
 
     def _made(self, name: str, call: Callable[[], Any]) -> Any:
         self._check(name)
         return call()
 
     def _check(self, name: str) -> None:
+        self._host.faults.check_process()
         if self._closed:
             raise errors.libvirt_error(
                 libvirt.VIR_ERR_INVALID_CONN, name, libvirt.VIR_FROM_NONE

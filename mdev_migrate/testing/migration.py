@@ -216,10 +216,11 @@ class Migration:
 
     def _converged(self) -> bool:
         needed = self._source.required_downtime_ms
-        return (
-            self._state.max_downtime_ms >= needed
-            or self._obstacle() is not None
-        )
+        with self._source.changing():
+            return (
+                self._state.max_downtime_ms >= needed
+                or self._obstacle() is not None
+            )
 
     def _load(self, peer: "SimulatedHost") -> None:
         sources = self._source.guests.engine.mdevs(self._guest)
