@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which guests does a simulated host have, and which mdevs do they hold?"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+
+from mdev_migrate.testing import errors
+from mdev_migrate.testing.engine import Engine
+
+if TYPE_CHECKING:
+    from mdev_migrate.testing.host import SimulatedHost
+    from mdev_migrate.testing.migration import Migration
+
+#: QEMU's own default, until somebody sets another limit.
+DEFAULT_DOWNTIME_MS = 300
+
+
+@dataclass(slots=True)
+class GuestState:
+    """What libvirt's test driver does not keep of a guest.
+
+    :ivar blockers: why QEMU will not migrate it.
+    :ivar migration: the migration that it is leaving by.
+    :ivar completed: the statistics of its last finished job.
+    :ivar incoming: its memory is still coming in; it does not run yet.
+    """
+
+    blockers: tuple[str, ...] = ()
+    max_downtime_ms: int = DEFAULT_DOWNTIME_MS
+    migration: "Migration | None" = None
+    completed: dict[str, Any] = field(default_factory=dict)
+    incoming: bool = False
+
+
+class GuestTable:
+    """The guests of one host.
+
+    Not safe for threads: the caller holds the lock of the host's group.
+    """
+
+    def __init__(self, host: "SimulatedHost") -> None:
+        self.engine = Engine()
+        self._host = host
+        self._states: dict[str, GuestState] = {}
+        self._abandoned: set[str] = set()
+
+    def state(self, uuid: str) -> GuestState:
+        """Return what is kept of a guest beside the test driver."""
+        return self._states.setdefault(uuid, GuestState())
+
+    def check(self, uuid: str, name: str) -> None:
+        """Refuse a guest that the host does not have."""
+        if not self.engine.holds(uuid):
+            raise errors.no_domain(
+                f"no domain with matching uuid '{uuid}' ({name})"
+            )
+
+    def check_running(self, uuid: str, name: str) -> None:
+        """Refuse a guest that does not run."""
+        self.check(uuid, name)
+        if not self.engine.is_active(uuid):
+            raise errors.invalid("domain is not running")
+
+    def running(self) -> set[str]:
+        """Return the UUIDs of the guests that run, not of incoming ones."""
+        uuids = self.engine.uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        return {uuid for uuid in uuids if not self.state(uuid).incoming}
+
+    def used_mdevs(self) -> dict[str, str]:
+        """Return who has each mdev open: guest name by mdev UUID."""
+        users = self.mdev_users()
+        return {mdev_uuid: guests[0] for mdev_uuid, guests in users.items()}
+
+    def mdev_users(self) -> dict[str, list[str]]:
+        """Return the names of all guests that have an mdev open."""
+        users: dict[str, list[str]] = {}
+        flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        for uuid in self.engine.uuids(flags):
+            for mdev_uuid in self.engine.mdevs(uuid):
+                users.setdefault(mdev_uuid, []).append(self.engine.name(uuid))
+        return users
+
+    def define(self, document: str) -> str:
+        """Define a guest and return its UUID."""
+        uuid = self.engine.define(document)
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_DEFINED)
+        return uuid
+
+    def start(self, uuid: str) -> None:
+        """Start a defined guest on its mdevs."""
+        if self.engine.is_active(uuid):
+            raise errors.invalid("domain is already running")
+        self._take_mdevs(self.engine.mdevs(uuid), may_resume=False)
+        self.engine.start(uuid)
+        self._started(uuid)
+
+    def create(self, document: str) -> str:
+        """Start a guest from a document and return its UUID."""
+        mdevs, _ = self._tried(document)
+        self._take_mdevs(mdevs, may_resume=False)
+        uuid = self.engine.create(document)
+        self._started(uuid)
+        return uuid
+
+    def receive(self, document: str) -> str:
+        """Start a guest whose memory is about to come in."""
+        mdevs, uuid = self._tried(document)
+        if self.engine.is_active(uuid):
+            name = self.engine.name(uuid)
+            raise errors.invalid(f"domain '{name}' is already active")
+        self._take_mdevs(mdevs, may_resume=True)
+        self.engine.create(document)
+        self.engine.suspend(uuid)
+        self.state(uuid).incoming = True
+        return uuid
+
+    def accept(self, uuid: str, state: GuestState) -> None:
+        """Let an incoming guest run, all of its memory being there."""
+        self.engine.resume(uuid)
+        self._states[uuid] = state
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_RESUMED, 1)
+
+    def drop(self, uuid: str) -> None:
+        """Kill an incoming guest, now or when the daemon is back."""
+        if not self._host.daemon_runs:
+            self._abandoned.add(uuid)
+            return
+        self._abandoned.discard(uuid)
+        if self.engine.is_active(uuid) and self.state(uuid).incoming:
+            self.engine.stop(uuid)
+            self._states.pop(uuid, None)
+            self._stopped(uuid, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED)
+
+    def kill_abandoned(self) -> None:
+        """Kill the incoming guests that lost their source."""
+        for uuid in list(self._abandoned):
+            self.drop(uuid)
+
+    def stop(
+        self,
+        uuid: str,
+        detail: int = libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
+    ) -> None:
+        """Stop a guest: its mdevs are free, a transient one is gone."""
+        self.engine.stop(uuid)
+        self._host.group.expected_guests.discard(uuid)
+        self._stopped(uuid, detail)
+
+    def forget(self, uuid: str, completed: dict[str, Any]) -> None:
+        """Keep nothing of a guest that has left but its last job."""
+        self._states[uuid] = GuestState(completed=dict(completed))
+
+    def undefine(self, uuid: str) -> None:
+        """Remove a guest's definition."""
+        self.engine.undefine(uuid)
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
+
+    def _started(self, uuid: str) -> None:
+        self._states[uuid] = GuestState(blockers=self.state(uuid).blockers)
+        self._host.group.expected_guests.add(uuid)
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_STARTED)
+
+    def _stopped(self, uuid: str, detail: int) -> None:
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_STOPPED, detail)
+
+    def _announce(self, uuid: str, event: int, detail: int = 0) -> None:
+        self._host.announce_guest(uuid, event, detail)
+
+    def _tried(self, document: str) -> tuple[list[str], str]:
+        """Parse a document on the side: return its mdevs and UUID."""
+        trial = Engine()
+        uuid = trial.define(document)
+        return trial.mdevs(uuid), uuid
+
+    def _take_mdevs(self, mdevs: list[str], may_resume: bool) -> None:
+        used = self.used_mdevs()
+        for mdev_uuid in mdevs:
+            if self._host.devices.active(mdev_uuid) is None:
+                raise errors.libvirt_error(
+                    libvirt.VIR_ERR_DEVICE_MISSING,
+                    f"mediated device '{mdev_uuid}' not found",
+                    libvirt.VIR_FROM_NONE,
+                )
+            if mdev_uuid in used:
+                raise errors.invalid(
+                    f"mediated device {mdev_uuid} is in use by driver QEMU, "
+                    f"domain {used[mdev_uuid]}",
+                    libvirt.VIR_FROM_NONE,
+                )
+        if not may_resume:
+            self._refuse_spoiled(mdevs)
+
+    def _refuse_spoiled(self, mdevs: list[str]) -> None:
+        for mdev_uuid in mdevs:
+            mdev = self._host.devices.active(mdev_uuid)
+            if mdev is not None and mdev.resuming:
+                self._host.crash(
+                    f"kernel oops: a guest was started on mdev {mdev_uuid}, "
+                    "which a failed incoming migration had left resuming"
+                )
+                raise errors.connection_broke()

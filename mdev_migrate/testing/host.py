@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does one simulated host know, and what may a test do to it?"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+
+from mdev_migrate.testing import connection, documents, errors
+from mdev_migrate.testing.devices import DeviceTable, SimulatedMdev
+from mdev_migrate.testing.faults import Call, Faults
+from mdev_migrate.testing.guests import GuestTable
+from mdev_migrate.testing.parents import Parent
+
+if TYPE_CHECKING:
+    from mdev_migrate.testing.group import SimulatedGroup
+
+
+class SimulatedHost:
+    """A host with a libvirt daemon, guests, parents and mdevs.
+
+    Made by :meth:`SimulatedGroup.add_host`. The attributes are facts that a
+    test may change at any time.
+
+    :ivar hostname: what ``getHostname`` answers.
+    :ivar host_uuid: libvirt's own UUID of the host.
+    :ivar libvirt_version: three numbers, as in ``(11, 3, 0)``.
+    :ivar qemu_version: three numbers.
+    :ivar kernel_release: what ``uname -r`` says; libvirt does not tell it.
+    :ivar required_downtime_ms: a migration from here goes on copying until
+        the guest's downtime limit is at least this.
+    """
+
+    def __init__(
+        self,
+        group: "SimulatedGroup",
+        name: str,
+        uris: Iterable[str],
+        host_uuid: str,
+        parents: Iterable[Parent],
+    ) -> None:
+        self.group = group
+        self.name = name
+        self.uris = tuple(uris)
+        self.hostname = name
+        self.host_uuid = host_uuid
+        self.libvirt_version = (11, 3, 0)
+        self.qemu_version = (10, 0, 13)
+        self.kernel_release = "6.12.0-amd64"
+        self.required_downtime_ms = 0
+        self.daemon_runs = True
+        self.daemon_starts = 1
+        self.connections: list[connection.SimulatedConnection] = []
+        self.guests = GuestTable(self)
+        self.devices = DeviceTable(
+            parents, self._mdev_in_use, self.announce_device
+        )
+        self._crashed: str | None = None
+
+    # What a test prepares.
+
+    def open(self) -> connection.SimulatedConnection:
+        """Open a connection by the host's first URI."""
+        return self.group.open(self.uris[0])
+
+    def add_mdev(  # noqa: PLR0913 - facts by name
+        self,
+        uuid: str,
+        mdev_type: str,
+        parent: str | None = None,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        persistent: bool = False,
+        active: bool = True,
+    ) -> str:
+        """Give the host an mdev and return its libvirt name.
+
+        :param parent: name of its parent; the host's first by default.
+        :raises libvirt.libvirtError: as creating it would.
+        """
+        parent = parent or next(iter(self.devices.parents))
+        attrs = tuple((attributes or {}).items())
+        request = documents.mdev_request(parent, mdev_type, uuid, attrs)
+        with self.changing():
+            name = None
+            if persistent or not active:
+                name = self.devices.define(request)
+            if active:
+                name = self.devices.create(request)
+            self.devices.notice_all()
+        return str(name)
+
+    def add_guest(  # noqa: PLR0913 - facts by name
+        self,
+        name: str,
+        uuid: str,
+        mdevs: Iterable[str] = (),
+        *,
+        xml: str | None = None,
+        persistent: bool = True,
+        running: bool = True,
+        blockers: Iterable[str] = (),
+        memory_mib: int = 64,
+    ) -> None:
+        """Give the host a guest.
+
+        :param mdevs: UUIDs of its mdevs, in guest order.
+        :param xml: the whole document, in place of the facts before it and
+            of ``memory_mib``.
+        :param blockers: why QEMU will not migrate it, in QEMU's words.
+        """
+        xml = xml or documents.guest_document(
+            name, uuid, mdevs, memory_mib=memory_mib
+        )
+        with self.changing():
+            if persistent or not running:
+                made = self.guests.define(xml)
+                if running:
+                    self.guests.start(made)
+            else:
+                made = self.guests.create(xml)
+            self.guests.state(made).blockers = tuple(blockers)
+
+    # What a test looks at.
+
+    def mdevs(self) -> dict[str, SimulatedMdev]:
+        """Return copies of the mdevs that exist now, by UUID."""
+        return {mdev.uuid: mdev for mdev in self.all_mdevs() if mdev.active}
+
+    def all_mdevs(self) -> list[SimulatedMdev]:
+        """Return copies of all mdevs, those only defined as well."""
+        with self.changing():
+            return [dataclasses.replace(m) for m in self.devices.mdevs()]
+
+    def running_guests(self) -> set[str]:
+        """Return the UUIDs of the guests that run, not of incoming ones."""
+        with self.changing():
+            return self.guests.running()
+
+    def used_mdevs(self) -> dict[str, str]:
+        """Return who has each mdev open: guest name by mdev UUID."""
+        with self.changing():
+            return self.guests.used_mdevs()
+
+    def unusable_mdevs(self) -> set[str]:
+        """Return the mdevs that a failed incoming migration spoiled."""
+        return {uuid for uuid, mdev in self.mdevs().items() if mdev.resuming}
+
+    @property
+    def crashed(self) -> str | None:
+        """Why the host's kernel crashed; nothing if it did not."""
+        return self._crashed
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that reached this host, oldest first."""
+        return [call for call in self.faults.calls if call.host == self.name]
+
+    @property
+    def faults(self) -> Faults:
+        """The faults of the host's group."""
+        return self.group.faults
+
+    # What a test does to it.
+
+    def cut_connections(self) -> None:
+        """Break every connection to the host, which itself lives on."""
+        with self.changing():
+            links = [opened.link for opened in self.connections]
+            self.connections.clear()
+        for link in links:
+            link.cut()
+
+    def stop_daemon(self) -> None:
+        """Stop libvirtd: guests go on, connections and migrations do not."""
+        self.daemon_runs = False
+        self.group.wake_migrations()
+        self.cut_connections()
+
+    def start_daemon(self) -> None:
+        """Start libvirtd again: it kills what was coming in meanwhile."""
+        with self.changing():
+            self.daemon_starts += 1
+            self.daemon_runs = True
+            self.guests.kill_abandoned()
+
+    def notice_mdevs(self) -> None:
+        """Let the host notice the mdevs that ``udev_lag`` still hides."""
+        with self.changing():
+            self.devices.notice_all()
+
+    @property
+    def udev_lag(self) -> int:
+        """How many lists a new mdev is missing from at first."""
+        return self.devices.udev_lag
+
+    @udev_lag.setter
+    def udev_lag(self, lists: int) -> None:
+        self.devices.udev_lag = lists
+
+    def crash(self, reason: str) -> None:
+        """Let the host's kernel crash: nothing answers any more."""
+        self._crashed = reason
+        self.stop_daemon()
+
+    # What the simulation itself needs.
+
+    def changing(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of the host's group; events go out afterwards."""
+        return self.group.changing()
+
+    def announce_device(self, name: str, event: int) -> None:
+        """Send a node device's lifecycle event to who asked for it."""
+        self._announce(
+            lambda opened: connection.device_callbacks(
+                opened, name, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE
+            ),
+            event,
+            0,
+        )
+
+    def announce_guest(self, uuid: str, event: int, detail: int) -> None:
+        """Send a guest's lifecycle event to who asked for it."""
+        self._announce(
+            lambda opened: connection.guest_callbacks(
+                opened, uuid, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+            ),
+            event,
+            detail,
+        )
+
+    def announce_job(self, uuid: str, statistics: dict[str, Any]) -> None:
+        """Send the statistics of a finished job to who asked for them."""
+        self._announce(
+            lambda opened: connection.guest_callbacks(
+                opened, uuid, libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED
+            ),
+            dict(statistics),
+        )
+
+    def check_reachable(self, uri: str) -> None:
+        """Refuse a new connection if no daemon answers."""
+        if self.crashed or not self.daemon_runs:
+            raise errors.refused(uri)
+
+    def _announce(
+        self,
+        subscribers: Callable[
+            [connection.SimulatedConnection], list[Callable[..., None]]
+        ],
+        *facts: Any,
+    ) -> None:
+        for opened in self.connections:
+            if opened.link.alive:
+                for callback in subscribers(opened):
+                    self.group.later(functools.partial(callback, *facts))
+
+    def _mdev_in_use(self, mdev_uuid: str) -> bool:
+        return mdev_uuid in self.guests.used_mdevs()
