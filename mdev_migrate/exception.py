@@ -134,24 +134,6 @@ class KernelUnknown(NotKnown):
 
 
 @dataclass(eq=False)
-class BlockersUnknown(NotKnown):
-    """The source could not be asked for the guest's migration blockers."""
-
-    code = "blockers-unknown"
-    hint = "libvirt asks QEMU again when the migration begins"
-
-    guest: str
-    host: str
-    reason: str
-
-    def __str__(self) -> str:
-        return (
-            f"guest {self.guest} on {self.host}: whether QEMU blocks its "
-            f"migration could not be asked: {self.reason}"
-        )
-
-
-@dataclass(eq=False)
 class GuestNotFound(PreCheckError):
     """The host has no such guest."""
 

@@ -71,12 +71,12 @@ class Host(Protocol):
         """Return the definition that a persistent guest starts with next."""
         ...
 
-    def ask_blockers(self, instance_uuid: str) -> str | None:
-        """Return why the hypervisor would not migrate a guest, else None.
+    def ask_blockers(self, instance_uuid: str, flags: int) -> str | None:
+        """Return why libvirt would refuse to migrate a guest, else None.
 
         Changes nothing.
 
-        :raises BlockersUnknown: if it could not be asked.
+        :param flags: as for the migration itself.
         """
         ...
 

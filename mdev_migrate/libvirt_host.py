@@ -14,7 +14,7 @@ from typing import Any
 import libvirt
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import documents, guest_xml, nodedev_xml, transport
+from mdev_migrate.core import documents, guest_xml, nodedev_xml
 from mdev_migrate.host import Journey
 
 #: An open connection, or what behaves like one (mdev_migrate.testing).
@@ -33,9 +33,15 @@ _UNSUPPORTED = (
     libvirt.VIR_ERR_INVALID_ARG,
     libvirt.VIR_ERR_RPC,
 )
-#: No driver serves this scheme: the source refuses a blocked guest before
-#: it even connects (qemuMigrationSrcPerformJob), others it cannot connect.
-_PROBE_URI = "mdev-migrate-probe:///"
+#: How libvirt refuses to migrate a guest before it does anything.
+_BLOCKED = (
+    libvirt.VIR_ERR_OPERATION_INVALID,
+    libvirt.VIR_ERR_MIGRATE_UNSAFE,
+)
+#: libvirt looks for migration blockers before it connects to the peer
+#: (qemuMigrationSrcPerformJob), and this URI it refuses without connecting
+#: anywhere: a UNIX socket cannot be on a remote server.
+_PROBE_URI = "qemu+unix://probe/system?socket=/nonexistent"
 #: Seconds between keepalive messages, and how many may go unanswered.
 _KEEPALIVE = (5, 6)
 
@@ -396,18 +402,13 @@ class LibvirtHost:
 
     # Migration --------------------------------------------------------
 
-    def ask_blockers(self, instance_uuid: str) -> str | None:
-        """Return why QEMU would not migrate a guest; see ``host.Host``."""
-        flags = transport.LIVE | transport.PEER2PEER
+    def ask_blockers(self, instance_uuid: str, flags: int) -> str | None:
+        """Return why libvirt would not migrate a guest; see ``host.Host``."""
         try:
             with self._domain("virDomainMigrateToURI3", instance_uuid) as dom:
                 dom.migrateToURI3(_PROBE_URI, {}, flags)
         except exception.LibvirtFailed as error:
-            return (
-                error.reason
-                if error.number == libvirt.VIR_ERR_OPERATION_INVALID
-                else None
-            )
+            return error.reason if error.number in _BLOCKED else None
         return None
 
     def set_max_downtime(self, instance_uuid: str, downtime_ms: int) -> None:

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make every pre-check of a migration and plan it, changing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import allocation, guest_xml, precheck
+from mdev_migrate.core.precheck import Check, attempt
+from mdev_migrate.host import Host
+from mdev_migrate.service import MdevMigration
+from mdev_migrate.workflow.values import Options, Report
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What both hosts said, and what was made of it so far.
+
+    :ivar here: what the source has.
+    :ivar there: what the destination has.
+    """
+
+    source: model.HostFacts
+    destination: model.HostFacts
+    guest: model.Guest
+    here: model.Inventory
+    there: model.Inventory
+    wanted: tuple[model.WantedMdev, ...] = ()
+    plan: allocation.AllocationPlan | None = None
+
+
+class GuestCheck:
+    """The pre-checks of one guest's migration.
+
+    :param guest: its name or UUID.
+    """
+
+    def __init__(
+        self,
+        source: Host,
+        destination: MdevMigration,
+        guest: str,
+        options: Options | None = None,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._name = guest
+        self._options = options or Options()
+
+    def check(self) -> Report:
+        """Make every pre-check and plan; change nothing on either host.
+
+        :raises OptionInvalid: if an option is out of its bounds.
+        :raises GuestNotFound: if the source has no such guest.
+        :raises XmlMalformed: if a host's document cannot be read.
+        :raises HostError: if a host cannot be asked.
+        """
+        self._options.check()
+        findings = _Findings(
+            source=self._source.facts(),
+            destination=self._destination.host.facts(),
+            guest=self._source.find_guest(self._name),
+            here=self._source.inventory(),
+            there=self._destination.host.inventory(),
+        )
+        checks = list(self._check_all(findings))
+        return Report(
+            findings.guest, tuple(checks), findings.wanted, findings.plan
+        )
+
+    def _check_all(self, findings: _Findings) -> Iterator[Check]:
+        yield from _check_places(findings)
+        if findings.guest.running:
+            yield self._check_blockers(findings)
+        if not findings.guest.mdevs:
+            findings.plan = allocation.AllocationPlan()
+            return
+        yield from precheck.check_versions("source", findings.source)
+        yield from precheck.check_versions("destination", findings.destination)
+        yield from self._check_guest(findings)
+        if findings.wanted:
+            yield from self._check_targets(findings)
+        yield from self._check_transport(findings.guest)
+
+    def _check_blockers(self, findings: _Findings) -> Check:
+        """Ask libvirt and QEMU whether they would migrate this guest."""
+        guest = findings.guest
+
+        def ask() -> str:
+            reason = self._source.ask_blockers(
+                guest.instance_uuid, self._options.flags_for(guest)[0]
+            )
+            if reason is not None:
+                raise exception.MigrationBlocked(
+                    guest.name, findings.source.name, reason
+                )
+            return "neither libvirt nor QEMU blocks the migration"
+
+        return attempt("migration-blockers", "source", ask)
+
+    def _check_guest(self, findings: _Findings) -> Iterator[Check]:
+        """Check what the guest's documents say."""
+        guest = findings.guest
+        live = self._source.live_xml(guest.instance_uuid)
+
+        def check_mdevs() -> str:
+            findings.wanted = precheck.source_mdevs(
+                guest, guest_xml.read_mdevs(live), findings.here
+            )
+            return "; ".join(
+                f"{want.source_uuid} is {want.mdev_type}"
+                for want in findings.wanted
+            )
+
+        def check_inactive() -> str:
+            if not guest.persistent:
+                return "the guest is transient: it has no inactive XML"
+            inactive = self._source.inactive_xml(guest.instance_uuid)
+            return precheck.check_same_mdevs(
+                guest_xml.read_mdevs(live), guest_xml.read_mdevs(inactive)
+            )
+
+        def check_viommu() -> str:
+            return precheck.check_viommu(guest, guest_xml.read_viommu(live))
+
+        yield attempt("guest-mdevs", "source", check_mdevs)
+        yield attempt("guest-xml", "source", check_inactive)
+        yield attempt("guest-viommu", "source", check_viommu)
+
+    def _check_targets(self, findings: _Findings) -> Iterator[Check]:
+        """Check what the destination can offer, and plan with it."""
+        there = findings.there
+
+        def check_types() -> str:
+            allocation.check_types(there, findings.wanted)
+            return f"{there.host} offers every mdev type of the guest"
+
+        def check_available() -> str:
+            plan = self._destination.plan(there, findings.wanted)
+            findings.plan = plan
+            return (
+                f"{there.host} has them: {len(plan.reuse)} to reuse, "
+                f"{len(plan.create)} to create"
+            )
+
+        types = attempt("mdev-types", "destination", check_types)
+        yield types
+        if types.result == "passed":
+            yield attempt("available-mdevs", "destination", check_available)
+
+    def _check_transport(self, guest: model.Guest) -> Iterator[Check]:
+        dropped = self._options.flags_for(guest)[1]
+        if dropped:
+            detail = f"not usable with mdevs, dropped: {', '.join(dropped)}"
+            yield Check("transport", "source", "passed", detail)
+
+    def difference(self, report: Report) -> str:
+        """Return what the plan changes in the guest's live XML.
+
+        :raises PreCheckError: if the document cannot be rewritten.
+        """
+        before = self._source.live_xml(report.guest.instance_uuid)
+        after = guest_xml.replace_mdevs(before, report.target_mdevs)
+        return guest_xml.difference(before, after)
+
+
+def _check_places(findings: _Findings) -> Iterator[Check]:
+    """Check that the guest can leave here and arrive there at all."""
+
+    def check_hosts() -> str:
+        return precheck.check_hosts_differ(
+            findings.source, findings.destination
+        )
+
+    def check_running() -> str:
+        return precheck.check_running(findings.guest, findings.source.name)
+
+    def check_unknown() -> str:
+        return precheck.check_unknown_there(findings.guest, findings.there)
+
+    hosts = attempt("different-hosts", "destination", check_hosts)
+    yield hosts
+    yield attempt("guest-running", "source", check_running)
+    if hosts.result == "passed":
+        yield attempt("guest-unknown", "destination", check_unknown)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The migration call in a thread of its own, watched and aborted."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+
+from mdev_migrate import exception
+from mdev_migrate.host import Host, Journey
+from mdev_migrate.service import Limits
+from mdev_migrate.workflow.values import Observer
+
+
+def after(seconds: float | None) -> float:
+    """Return the monotonic time in so many seconds; never, for None."""
+    return float("inf") if seconds is None else time.monotonic() + seconds
+
+
+class Job:
+    """One migration job of one guest.
+
+    ``virDomainMigrateToURI3`` blocks until the guest has moved, so it runs
+    in a thread; the statistics are read and an abort is sent meanwhile.
+
+    :ivar ended: the call came back.
+    :ivar error: what it raised, if it did.
+    """
+
+    def __init__(
+        self,
+        source: Host,
+        instance_uuid: str,
+        journey: Journey,
+        limits: Limits,
+        observer: Observer,
+    ) -> None:
+        self._source = source
+        self._instance_uuid = instance_uuid
+        self._limits = limits
+        self._observer = observer
+        self._started = time.monotonic()
+        self.ended = threading.Event()
+        self.error: exception.MdevMigrateError | None = None
+        run = functools.partial(self._run, journey)
+        threading.Thread(target=run, name="migrate", daemon=True).start()
+
+    def _run(self, journey: Journey) -> None:
+        try:
+            self._source.migrate(self._instance_uuid, journey)
+        except exception.MdevMigrateError as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+    def watch(
+        self,
+        stop: threading.Event,
+        timeout_s: float | None,
+        once_begun: Callable[[], None],
+    ) -> str | None:
+        """Watch the job until it ends, or is to be aborted.
+
+        :param stop: aborts it when set.
+        :param once_begun: called when the job is first seen.
+        :returns: why it must be aborted; None if it ended by itself.
+        """
+        deadline = after(timeout_s)
+        begun = False
+        while not self.ended.wait(self._limits.poll_s):
+            if stop.is_set():
+                return "on request"
+            if time.monotonic() > deadline:
+                return f"not done within {timeout_s:g} s"
+            if self._look() and not begun:
+                begun = True
+                once_begun()
+        return None
+
+    def _look(self) -> bool:
+        """Report how far the job is; tell whether there was one to see."""
+        try:
+            progress = self._source.progress(self._instance_uuid)
+        except exception.HostError:
+            return False
+        if progress is None:
+            return False
+        elapsed = time.monotonic() - self._started
+        self._observer.progress(progress, elapsed)
+        return True
+
+    def abort(self) -> None:
+        """Abort the job until it ends, for ``limits.settle_s`` at most.
+
+        Sent again and again: one that arrives before libvirt has begun the
+        job has no effect.
+        """
+        deadline = after(self._limits.settle_s)
+        while time.monotonic() < deadline:
+            try:
+                self._source.abort(self._instance_uuid)
+            except exception.HostError as error:
+                self._observer.warn(f"abort: {error}")
+            if self.ended.wait(self._limits.poll_s):
+                return

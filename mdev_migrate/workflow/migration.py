@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrate a guest: provide its targets, move it, see that it is there.
+
+The steps are those of :mod:`core.phases`. A failure before the migration
+began is undone at once. A failure during it says little by itself: an
+answer may be lost while the migration goes on. Then both hosts are asked,
+again and again and within a limit, until the guest is found on one of them;
+only then is anything undone, and if it is found on neither, nothing is.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import (
+    allocation,
+    claims,
+    guest_xml,
+    pairing,
+    precheck,
+    whereabouts,
+)
+from mdev_migrate.core.phases import Step
+from mdev_migrate.core.whereabouts import Whereabouts
+from mdev_migrate.host import Host, Journey
+from mdev_migrate.service import MdevMigration
+from mdev_migrate.workflow.check import GuestCheck
+from mdev_migrate.workflow.job import Job, after
+from mdev_migrate.workflow.values import Observer, Options, Outcome, Silent
+
+
+class GuestMigration:
+    """The migration of one guest.
+
+    :param guest: its name or UUID.
+    :param stop: setting this event aborts the migration, from any thread or
+        signal handler.
+    :param note: what the claim says about who made it.
+    :param may_replace: raises if an older claim of the instance must stay.
+    """
+
+    def __init__(  # noqa: PLR0913 - collaborators by name
+        self,
+        source: Host,
+        destination: MdevMigration,
+        guest: str,
+        options: Options | None = None,
+        *,
+        observer: Observer | None = None,
+        stop: threading.Event | None = None,
+        note: claims.Note | None = None,
+        may_replace: Callable[[claims.Claim], None] = lambda _: None,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._options = options or Options()
+        self._check = GuestCheck(source, destination, guest, self._options)
+        self._observer = observer or Silent()
+        self._stop = stop or threading.Event()
+        self._note = note
+        self._may_replace = may_replace
+        self._outcome = Outcome(guest)
+        self._entered = time.monotonic()
+
+    def run(self) -> Outcome:
+        """Migrate the guest, or leave it and both hosts as they were.
+
+        :returns: how it ended; errors of this package are in it.
+        """
+        outcome = self._outcome
+        started = time.monotonic()
+        try:
+            self._run()
+        except exception.MdevMigrateError as error:
+            outcome.error = error
+            refused = isinstance(error, exception.PreCheckError)
+            outcome.result = "refused" if refused else "failed"
+        else:
+            outcome.result = "migrated"
+        finally:
+            self._leave_step()
+            outcome.seconds = time.monotonic() - started
+        return outcome
+
+    def _enter(self, step: Step, detail: str = "") -> None:
+        self._leave_step()
+        self._outcome.step = step
+        self._observer.step(step, detail)
+
+    def _leave_step(self) -> None:
+        now = time.monotonic()
+        step, timings = self._outcome.step, self._outcome.timings
+        if step is not None:
+            timings[step] = timings.get(step, 0.0) + now - self._entered
+        self._entered = now
+
+    def _advance(self, step: Step, guest: model.Guest) -> None:
+        """Enter a step, noting it in the claim first."""
+        self._destination.claims.advance(guest.instance_uuid, step)
+        self._enter(step)
+
+    def _warn(self, text: str) -> None:
+        self._outcome.warnings.append(text)
+        self._observer.warn(text)
+
+    def _run(self) -> None:
+        self._enter(Step.CHECK)
+        report = self._check.check()
+        guest = report.guest
+        self._outcome.guest = guest.name
+        self._outcome.instance_uuid = guest.instance_uuid
+        precheck.refuse(report.checks)
+        for check in report.checks:
+            if check.result == "unknown" or check.name == "transport":
+                self._warn(check.detail)
+        self._enter(Step.PLAN)
+        plan = self._destination.provide(
+            guest.instance_uuid,
+            report.wanted,
+            note=self._note,
+            may_replace=self._may_replace,
+            entering=self._enter,
+        )
+        with self._undone_on_failure(guest, plan):
+            targets = pairing.pair_mdevs(report.wanted, plan.mdevs)
+            self._outcome.target_mdevs = targets
+            self._migrate(guest, self._prepare(guest, targets))
+        self._verify(guest, targets)
+        self._enter(Step.RELEASE)
+        self._destination.claims.release(guest.instance_uuid)
+
+    @contextmanager
+    def _undone_on_failure(
+        self, guest: model.Guest, plan: allocation.AllocationPlan
+    ) -> Iterator[None]:
+        """Undo what the failed step left; the guest stayed where it was."""
+        try:
+            yield
+        except exception.OutcomeUnknown:
+            raise
+        except BaseException:
+            for problem in self._destination.roll_back(
+                guest.instance_uuid, self._outcome.step or Step.CREATE, plan
+            ):
+                self._warn(f"not undone: {problem}")
+            raise
+
+    def _prepare(self, guest: model.Guest, targets: dict[str, str]) -> Journey:
+        """Rewrite the guest's documents and set its downtime limit."""
+        self._advance(Step.PREPARE, guest)
+        uuid = guest.instance_uuid
+        rewrite = functools.partial(
+            guest_xml.replace_mdevs, target_mdevs=targets
+        )
+        live = rewrite(self._source.live_xml(uuid, secure=True))
+        inactive = None
+        if guest.persistent:
+            inactive = rewrite(self._source.inactive_xml(uuid, secure=True))
+        self._destination.await_targets(frozenset(targets.values()))
+        self._limit_downtime(guest)
+        if self._stop.is_set():
+            raise exception.MigrationAborted(guest.name, "on request")
+        return Journey(
+            peer_uri=self._options.peer_uri or self._destination.host.uri,
+            destination_xml=live,
+            persistent_xml=inactive,
+            migrate_uri=self._options.migrate_uri,
+            bandwidth=self._options.bandwidth,
+            flags=self._options.flags_for(guest)[0],
+        )
+
+    def _limit_downtime(self, guest: model.Guest) -> None:
+        if self._options.max_downtime_ms is not None:
+            self._source.set_max_downtime(
+                guest.instance_uuid, self._options.max_downtime_ms
+            )
+
+    def _migrate(self, guest: model.Guest, journey: Journey) -> None:
+        """Run the migration job and see how it ends.
+
+        :raises MigrationFailed: if the guest stayed on the source.
+        :raises MigrationAborted: if it did so on request or for the time.
+        :raises OutcomeUnknown: if it is not found within the limit.
+        """
+        self._advance(Step.MIGRATE, guest)
+        job = Job(
+            self._source,
+            guest.instance_uuid,
+            journey,
+            self._destination.limits,
+            self._observer,
+        )
+        aborted = self._watch(job, guest)
+        if job.ended.is_set() and job.error is None:
+            return
+        if self._settle(guest) is Whereabouts.ARRIVED:
+            self._warn(f"the guest arrived in spite of: {job.error}")
+        elif aborted is not None:
+            raise exception.MigrationAborted(guest.name, aborted)
+        else:
+            raise exception.MigrationFailed(
+                guest.name,
+                self._source.uri,
+                self._destination.host.uri,
+                getattr(job.error, "reason", str(job.error)),
+            ) from job.error
+
+    def _watch(self, job: Job, guest: model.Guest) -> str | None:
+        """Watch the job, and abort it for the reason that is returned."""
+
+        def limit_downtime() -> None:
+            try:
+                self._limit_downtime(guest)
+            except exception.HostError as error:
+                self._warn(f"the downtime limit may not hold: {error}")
+
+        try:
+            reason = job.watch(
+                self._stop, self._options.timeout_s, limit_downtime
+            )
+        except KeyboardInterrupt:
+            reason = "on request"
+        if reason is not None:
+            job.abort()
+        return reason
+
+    def _settle(self, guest: model.Guest) -> Whereabouts:
+        """Ask both hosts until the guest is found on one of them.
+
+        A job that still runs is aborted: its end would not be seen.
+
+        :raises OutcomeUnknown: if it is not within ``limits.settle_s``.
+        """
+        limits = self._destination.limits
+        deadline = after(limits.settle_s)
+        while True:
+            try:
+                found = self._tell(guest)
+                if found is not Whereabouts.MOVING:
+                    return found
+                reason = found.value
+                self._source.abort(guest.instance_uuid)
+            except exception.HostError as error:
+                reason = str(error)
+            if time.monotonic() > deadline:
+                raise exception.OutcomeUnknown(guest.name, reason)
+            time.sleep(limits.poll_s)
+
+    def _tell(self, guest: model.Guest) -> Whereabouts:
+        """Return where the guest is; the destination may be unreachable."""
+        source = _find(self._source, guest)
+        job = (
+            source is not None
+            and source.active
+            and self._source.progress(guest.instance_uuid) is not None
+        )
+        try:
+            there = _find(self._destination.host, guest)
+        except exception.HostUnreachable:
+            if source is None or not source.running or job:
+                raise
+            return Whereabouts.STAYED
+        return whereabouts.tell(source, there, job=job)
+
+    def _verify(self, guest: model.Guest, targets: dict[str, str]) -> None:
+        """See that the guest runs on its target mdevs.
+
+        :raises GuestNotOnTargets: if it does not.
+        """
+        self._advance(Step.VERIFY, guest)
+        host, uuid = self._destination.host, guest.instance_uuid
+        there = _find(host, guest)
+        if there is None or not there.running:
+            raise exception.GuestNotOnTargets(
+                guest.name, host.uri, "is not running there"
+            )
+        documents = [host.live_xml(uuid)]
+        if there.persistent:
+            documents.append(host.inactive_xml(uuid))
+        for found in map(guest_xml.named_mdevs, documents):
+            if found != frozenset(targets.values()):
+                raise exception.GuestNotOnTargets(
+                    guest.name,
+                    host.uri,
+                    f"its XML names the mdevs {sorted(found)}, "
+                    f"{sorted(targets.values())} were planned",
+                )
+        statistics = host.completed(uuid)
+        if statistics is not None:
+            self._outcome.downtime_ms = statistics.downtime_ms
+            self._outcome.bytes_moved = statistics.bytes_moved()
+
+
+def _find(host: Host, guest: model.Guest) -> model.Guest | None:
+    """Return a guest as a host knows it, None if it does not.
+
+    A connection that broke is opened anew first.
+
+    :raises HostUnreachable: if that fails too.
+    """
+    try:
+        return _find_now(host, guest)
+    except exception.HostUnreachable:
+        host.reconnect()
+        return _find_now(host, guest)
+
+
+def _find_now(host: Host, guest: model.Guest) -> model.Guest | None:
+    try:
+        return host.find_guest(guest.instance_uuid)
+    except exception.GuestNotFound:
+        return None
