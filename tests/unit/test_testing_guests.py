@@ -39,10 +39,10 @@ def test_a_captured_guest_keeps_what_matters(host, name):
     assert ours.get("type") == "qemu"
     for path in ("devices/hostdev", f"{QEMU}override"):
         assert [
-            etree.tostring(e, method="c14n").split()
+            etree.tostring(e, method="c14n", exclusive=True).split()
             for e in ours.iterfind(path)
         ] == [
-            etree.tostring(e, method="c14n").split()
+            etree.tostring(e, method="c14n", exclusive=True).split()
             for e in theirs.iterfind(path)
         ]
 
