@@ -191,6 +191,10 @@ class Engine:
         guests = self._driver.listAllDomains(flags)
         return sorted(str(guest.UUIDString()) for guest in guests)
 
+    def refuse_uuid(self, text: str) -> None:
+        """Let libvirt say what is wrong with a UUID."""
+        self._driver.lookupByUUIDString(text)
+
     def name(self, uuid: str) -> str:
         """Return a guest's name."""
         return str(self._guests[uuid].name())

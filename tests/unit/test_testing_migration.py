@@ -415,6 +415,45 @@ class TestOfTheHostNotTheClient:
         assert used == {TARGET_MDEV: "vm"}
 
 
+class TestProgress:
+    def test_before_the_copy_there_are_no_totals(self):
+        """The job runs, and nothing is known of its size."""
+        pair = Pair()
+
+        with pair.held("copy", 1):
+            figures = pair.guest.jobStats()
+
+        assert figures["type"] == libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+        assert figures["memory_total"] == 0
+        assert "vfio_data_transferred" not in figures
+
+    @pytest.mark.parametrize(
+        ("version", "told"), [((10, 5, 0), False), ((10, 6, 0), True)]
+    )
+    def test_device_state_is_told_since_10_6(self, version, told):
+        """Older libvirt says nothing of it."""
+        pair = Pair()
+        pair.source.libvirt_version = version
+
+        with pair.held("copy", 3):
+            figures = pair.guest.jobStats()
+            info = pair.guest.jobInfo()
+
+        assert ("vfio_data_transferred" in figures) is told
+        assert info[6] == figures["memory_total"] > 0
+
+    def test_without_a_job_there_is_nothing_to_tell_or_abort(self):
+        """An idle guest has neither."""
+        guest = Pair().guest
+
+        with pytest.raises(libvirt.libvirtError, match="no job is active"):
+            guest.abortJob()
+
+        idle = {"type": libvirt.VIR_DOMAIN_JOB_NONE}
+        completed = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED
+        assert guest.jobStats() == guest.jobStats(completed) == idle
+
+
 class TestDowntime:
     def test_a_longer_pause_ends_an_endless_copy(self):
         """The copy goes on until the limit allows the pause needed."""
