@@ -201,7 +201,11 @@ class SimulatedConnection:
     @remote
     def lookupByUUIDString(self, uuidstr: str) -> SimulatedDomain:  # noqa: N802
         """Find a guest by its UUID."""
-        uuid = _uuid(uuidstr)
+        try:
+            uuid = str(uuids.UUID(uuidstr))
+        except ValueError:
+            self.host.guests.engine.refuse_uuid(uuidstr)
+            raise
         if not self.host.guests.engine.holds(uuid):
             raise errors.no_domain(f"no domain with matching uuid '{uuid}'")
         return self._domain(uuid)
@@ -310,7 +314,7 @@ def _deregister(where: dict[int, _Subscription], number: int) -> None:
     if number not in where:
         raise errors.libvirt_error(
             libvirt.VIR_ERR_INVALID_ARG,
-            f"could not find event callback {number} for deletion",
+            f"event callback id {number} not registered",
             libvirt.VIR_FROM_NONE,
         )
     del where[number]
@@ -319,15 +323,3 @@ def _deregister(where: dict[int, _Subscription], number: int) -> None:
 def _packed(version: tuple[int, int, int]) -> int:
     major, minor, micro = version
     return major * 1_000_000 + minor * 1_000 + micro
-
-
-def _uuid(text: str) -> str:
-    try:
-        return str(uuids.UUID(text))
-    except ValueError:
-        raise errors.libvirt_error(
-            libvirt.VIR_ERR_INVALID_ARG,
-            f"uuidstr in virDomainLookupByUUIDString must be a valid UUID: "
-            f"{text}",
-            libvirt.VIR_FROM_DOM,
-        ) from None

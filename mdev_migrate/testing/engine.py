@@ -64,10 +64,22 @@ class _Aside:
     elements: tuple[documents.Element, ...]
 
     def put_back(self, document: str) -> str:
-        root = documents.parse(document)
+        held = documents.parse(document)
+        root = etree.Element(str(held.tag), None, self._prefixes())
+        for name, value in held.attrib.items():
+            root.set(str(name), str(value))
         root.set("type", self.domain_type)
+        root.extend(held)
         root.extend(copy.deepcopy(element) for element in self.elements)
         return documents.write(root)
+
+    def _prefixes(self) -> dict[str, str]:
+        return {
+            str(prefix): uri
+            for element in self.elements
+            for prefix, uri in element.nsmap.items()
+            if prefix
+        }
 
 
 def _put_aside(document: str) -> tuple[str, _Aside]:
@@ -178,6 +190,10 @@ class Engine:
         """List the guests that ``virConnectListAllDomains`` would."""
         guests = self._driver.listAllDomains(flags)
         return sorted(str(guest.UUIDString()) for guest in guests)
+
+    def refuse_uuid(self, text: str) -> None:
+        """Let libvirt say what is wrong with a UUID."""
+        self._driver.lookupByUUIDString(text)
 
     def name(self, uuid: str) -> str:
         """Return a guest's name."""

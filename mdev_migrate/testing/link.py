@@ -114,7 +114,9 @@ class Link:
         self._host.faults.check_process()
         if self._closed:
             raise errors.libvirt_error(
-                libvirt.VIR_ERR_INVALID_CONN, name, libvirt.VIR_FROM_NONE
+                libvirt.VIR_ERR_INVALID_CONN,
+                f"virConnect{name[0].upper()}{name[1:]}",
+                libvirt.VIR_FROM_DOMAIN,
             )
         if self._cut or self._host.crashed:
             self._cut = True

@@ -87,12 +87,15 @@ class SimulatedNodeDevice:
         if self.host.devices.is_mdev(self._name):
             return int(self.host.devices.mdev(self._name).persistent)
         self.host.devices.check(self._name)
-        return 1
+        return int(self._name == "computer")
 
     @remote
     def autostart(self) -> int:
         """Return 1 if the mdev starts when its parent appears."""
-        return int(self.host.devices.mdev(self._name).autostart)
+        if self.host.devices.is_mdev(self._name):
+            return int(self.host.devices.mdev(self._name).autostart)
+        self.host.devices.check(self._name)
+        return 0
 
     @remote
     def setAutostart(self, autostart: int) -> int:  # noqa: N802

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ROUND_MS = 100
 #: How many bytes of device state an mdev is said to have.
 MDEV_STATE_BYTES = 1 << 20
+#: How fast memory is said to be copied.
+MEMORY_BYTES_PER_S = 1 << 30
 #: The pause of a guest that needs no longer one, in milliseconds.
 SHORT_DOWNTIME_MS = 40
 #: libvirt 10.6.0 is the first to report the device state's progress.
@@ -42,30 +44,45 @@ _JOB_INFO_FIELDS = (
 def running(
     host: "SimulatedHost", guest: str, rounds: int, state: "GuestState"
 ) -> dict[str, Any]:
-    """Return the statistics of a job that has copied some rounds."""
-    total = _memory_bytes(host, guest)
-    done = min(rounds, host.group.copy_rounds)
-    processed = total * done // host.group.copy_rounds
+    """Return the statistics of a job that has copied some rounds.
+
+    Until the first one libvirt knows no totals, no downtime and nothing of
+    the device state.
+    """
+    share = min(rounds, host.group.copy_rounds) / host.group.copy_rounds
+    total = _memory_bytes(host, guest) if rounds else 0
     figures = {
         "type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
         "operation": libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT,
         "time_elapsed": rounds * ROUND_MS,
-        "setup_time": 1,
-        "downtime": state.max_downtime_ms,
         "memory_iteration": rounds,
         "memory_dirty_rate": 0,
-        "memory_page_size": 4096,
-        "memory_bps": total * 1000 // (host.group.copy_rounds * ROUND_MS),
+        "memory_postcopy_requests": 0,
     }
-    for kind in ("data", "memory"):
-        figures[f"{kind}_total"] = total
-        figures[f"{kind}_processed"] = processed
-        figures[f"{kind}_remaining"] = total - processed
-    figures |= {f"disk_{k}": 0 for k in ("total", "processed", "remaining")}
+    for kind in ("data", "memory", "disk"):
+        whole = 0 if kind == "disk" else total
+        figures[f"{kind}_total"] = whole
+        figures[f"{kind}_processed"] = int(whole * share)
+        figures[f"{kind}_remaining"] = whole - int(whole * share)
+    if rounds:
+        figures |= _of_the_copy(host, guest, share, state)
+    return figures
+
+
+def _of_the_copy(
+    host: "SimulatedHost", guest: str, share: float, state: "GuestState"
+) -> dict[str, int]:
+    figures = {
+        "downtime": state.max_downtime_ms,
+        "setup_time": 1,
+        "memory_page_size": 4096,
+        "memory_bps": MEMORY_BYTES_PER_S,
+    }
     mdevs = len(host.guests.engine.mdevs(guest))
     if mdevs and host.libvirt_version >= _REPORTS_VFIO:
-        device_bytes = mdevs * MDEV_STATE_BYTES
-        figures[libvirt_vfio()] = device_bytes * done // host.group.copy_rounds
+        # libvirt-python has no constant for it before libvirt 10.6.
+        transferred = int(mdevs * MDEV_STATE_BYTES * share)
+        figures["vfio_data_transferred"] = transferred
     return figures
 
 
@@ -83,14 +100,6 @@ def completed(
 def job_info(figures: dict[str, Any]) -> list[int]:
     """Return what ``jobInfo`` answers for some statistics."""
     return [int(figures.get(field, 0)) for field in _JOB_INFO_FIELDS]
-
-
-def libvirt_vfio() -> str:
-    """Return libvirt's name for the device state's bytes.
-
-    The constant is missing from libvirt-python on libvirt older than 10.6.
-    """
-    return "vfio_data_transferred"
 
 
 def _memory_bytes(host: "SimulatedHost", guest: str) -> int:

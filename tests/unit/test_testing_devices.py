@@ -282,6 +282,19 @@ class TestDefined:
         assert sorted(d.parent() for d in devices) == ["mtty_b", "mtty_mtty"]
 
 
+def test_a_parent_is_no_persistent_device():
+    """Of the devices that are no mdevs, only the computer is."""
+    connection = one_host().open()
+
+    facts = {
+        name: (device.isActive(), device.isPersistent(), device.autostart())
+        for name in ("computer", "mtty_mtty")
+        for device in [connection.nodeDeviceLookupByName(name)]
+    }
+
+    assert facts == {"computer": (1, 1, 0), "mtty_mtty": (1, 0, 0)}
+
+
 def test_events_tell_what_became_of_a_device():
     """Creation and destruction reach who asked for them."""
     connection = one_host().open()

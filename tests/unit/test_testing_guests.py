@@ -39,10 +39,10 @@ def test_a_captured_guest_keeps_what_matters(host, name):
     assert ours.get("type") == "qemu"
     for path in ("devices/hostdev", f"{QEMU}override"):
         assert [
-            etree.tostring(e, method="c14n").split()
+            etree.tostring(e, method="c14n", exclusive=True).split()
             for e in ours.iterfind(path)
         ] == [
-            etree.tostring(e, method="c14n").split()
+            etree.tostring(e, method="c14n", exclusive=True).split()
             for e in theirs.iterfind(path)
         ]
 
@@ -139,3 +139,23 @@ def test_facts_are_told_as_libvirt_tells_them(host):
 
     assert connection.getLibVersion() == 10_006_000
     assert capabilities.findtext("host/uuid") == host.host_uuid
+
+
+def test_a_closed_connection_is_no_connection(host):
+    """Its calls are refused as libvirt refuses them."""
+    connection = host.open()
+    connection.close()
+
+    with pytest.raises(libvirt.libvirtError) as error:
+        connection.getHostname()
+
+    assert error.value.get_error_code() == libvirt.VIR_ERR_INVALID_CONN
+    assert "virConnectGetHostname" in str(error.value)
+
+
+def test_what_is_no_uuid_is_refused_by_libvirt(host):
+    """It is not looked for."""
+    with pytest.raises(libvirt.libvirtError) as error:
+        host.open().lookupByUUIDString("none")
+
+    assert error.value.get_error_code() == libvirt.VIR_ERR_INVALID_ARG

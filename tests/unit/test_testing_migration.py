@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import contextlib
+import threading
 
 import libvirt
 import pytest
@@ -389,9 +390,11 @@ class TestOfTheHostNotTheClient:
         """A second one of the same guest is refused."""
         pair = Pair()
 
-        with pair.held("copy", 3) as ending:
-            with pytest.raises(libvirt.libvirtError) as error:
-                pair.migrate()
+        with (
+            pair.held("copy", 3) as ending,
+            pytest.raises(libvirt.libvirtError) as error,
+        ):
+            pair.migrate()
 
         code = error.value.get_error_code()
         assert code == libvirt.VIR_ERR_OPERATION_TIMEOUT
@@ -412,21 +415,64 @@ class TestOfTheHostNotTheClient:
         assert used == {TARGET_MDEV: "vm"}
 
 
+class TestProgress:
+    def test_before_the_copy_there_are_no_totals(self):
+        """The job runs, and nothing is known of its size."""
+        pair = Pair()
+
+        with pair.held("copy", 1):
+            figures = pair.guest.jobStats()
+
+        assert figures["type"] == libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+        assert figures["memory_total"] == 0
+        assert "vfio_data_transferred" not in figures
+
+    @pytest.mark.parametrize(
+        ("version", "told"), [((10, 5, 0), False), ((10, 6, 0), True)]
+    )
+    def test_device_state_is_told_since_10_6(self, version, told):
+        """Older libvirt says nothing of it."""
+        pair = Pair()
+        pair.source.libvirt_version = version
+
+        with pair.held("copy", 3):
+            figures = pair.guest.jobStats()
+            info = pair.guest.jobInfo()
+
+        assert ("vfio_data_transferred" in figures) is told
+        assert info[6] == figures["memory_total"] > 0
+
+    def test_without_a_job_there_is_nothing_to_tell_or_abort(self):
+        """An idle guest has neither."""
+        guest = Pair().guest
+
+        with pytest.raises(libvirt.libvirtError, match="no job is active"):
+            guest.abortJob()
+
+        idle = {"type": libvirt.VIR_DOMAIN_JOB_NONE}
+        completed = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED
+        assert guest.jobStats() == guest.jobStats(completed) == idle
+
+
 class TestDowntime:
     def test_a_longer_pause_ends_an_endless_copy(self):
         """The copy goes on until the limit allows the pause needed."""
         pair = Pair()
         pair.source.required_downtime_ms = 2_000
 
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            with pair.held("copy", pair.group.copy_rounds) as ending:
-                before = pair.guest.migrateGetMaxDowntime()
-            pool.submit(pair.guest.migrateSetMaxDowntime, 2_000).result(
-                LIMIT_S
-            )
-            assert ending.exception(LIMIT_S) is None
+        last = threading.Event()
+        pair.group.pace = lambda step: (
+            last.set() if step.number == pair.group.copy_rounds else None
+        )
 
-        assert before == 300
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(pair.migrate)
+            assert last.wait(LIMIT_S)
+            early = ending.done()
+            pair.guest.migrateSetMaxDowntime(2_000)
+            ending.result(LIMIT_S)
+
+        assert not early
         assert pair.destination.running_guests() == {GUEST}
 
     def test_more_than_qemu_allows_is_refused(self):
