@@ -21,7 +21,7 @@ from mdev_migrate.core import wire
 MDEV_VERSION = "1.11"
 
 #: What migrate data must have for a guest with mdevs, by field name.
-MDEV_FIELDS = {
+MDEV_FIELDS: dict[str, fields.Field[Any]] = {
     "dst_supports_mdev_live_migration": fields.BooleanField(),
     "source_mdev_types": fields.DictOfStringsField(),
     "target_mdevs": fields.DictOfStringsField(),
@@ -41,7 +41,7 @@ def drop_mdev_fields(primitive: dict[str, Any], target_version: str) -> None:
 
 
 @base.VersionedObjectRegistry.register
-class LibvirtLiveMigrateData(base.VersionedObject):  # type: ignore[misc]
+class LibvirtLiveMigrateData(base.VersionedObject):
     """What two hosts tell each other about a live migration.
 
     :ivar dst_supports_mdev_live_migration: the destination can receive a
