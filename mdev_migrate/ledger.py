@@ -2,7 +2,7 @@
 """Claims that other processes see and that outlive the one that made them.
 
 Theory of operation. One folder holds, for each destination host, one JSON
-file named by the host's libvirt UUID, and one lock file beside it. Whoever
+file and one lock file beside it. Whoever
 reads or changes the claims holds the lock; a change is written to a new file
 that then takes the old one's place, so that a reader, or the next process
 after a crash, finds the claims as they were before or after it and never in
@@ -38,6 +38,8 @@ from mdev_migrate.core import allocation, claims, phases, wire
 
 _FORMAT = "mdev-migrate ledger"
 _VERSION = 1
+#: Names the ledger's files of a host, see :func:`ledger_name`.
+_NAMESPACE = uuid.UUID("6d646576-6d69-4772-8174-650000000001")
 #: Seconds: nobody holds the lock longer than it takes to write a small file.
 _LOCK_LIMIT_S = 30.0
 
@@ -53,6 +55,15 @@ def default_folder() -> pathlib.Path:
         return shared
     home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return pathlib.Path(home).expanduser() / "mdev-migrate"
+
+
+def ledger_name(host: model.HostFacts) -> str:
+    """Return the name under which a host's claims are kept.
+
+    Made from the host's UUID and its name: either alone is known to be the
+    same on several hosts (cloned machines, appliances).
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{host.host_uuid} {host.name}"))
 
 
 class Owners:
@@ -78,8 +89,15 @@ class Owners:
             self._folder / f"{token}.alive", thread_local=False
         )
 
-    def lives(self, token: str) -> bool:
-        """Tell whether the process with a token still lives."""
+    def lives(self, note: claims.Note) -> bool:
+        """Tell whether the owner of a claim still lives.
+
+        Whether a Nova migration does only Nova knows: here it counts as
+        alive.
+        """
+        return bool(note.migration) or self._lives(note.token)
+
+    def _lives(self, token: str) -> bool:
         if token == self.token:
             return True
         try:
@@ -118,8 +136,7 @@ class Owners:
         :raises ClaimHeld: if its owner still lives and is not this process,
             or if its migration went beyond claiming.
         """
-        token = claim.note.token
-        if token != self.token and self.lives(token):
+        if claim.note.token != self.token and self.lives(claim.note):
             raise exception.ClaimHeld(claim.instance_uuid, claim.note.owner)
         claims.refuse_begun(claim)
 
@@ -153,7 +170,7 @@ def _usable(path: pathlib.Path) -> Iterator[None]:
 class FileStore:
     """The claims of one destination in a file; see ``claims.Store``.
 
-    :param host_uuid: libvirt's UUID of the destination.
+    :param host: the destination.
     :param report: is told in words when a file was put aside.
     :raises LedgerUnusable: if the folder cannot be used.
     """
@@ -161,15 +178,12 @@ class FileStore:
     def __init__(
         self,
         folder: pathlib.Path,
-        host_uuid: str,
+        host: model.HostFacts,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        try:
-            name = model.normalise_uuid(host_uuid)
-        except ValueError as error:
-            raise exception.LedgerUnusable(str(folder), str(error)) from None
+        name = ledger_name(host)
         self._path = folder / f"{name}.json"
-        self._host_uuid = name
+        self._host = f"{host.host_uuid} {host.name}"
         self._report = report
         self._threads = threading.Lock()
         self._processes = filelock.FileLock(
@@ -207,7 +221,7 @@ class FileStore:
             self._put_aside(str(error))
             return {}
         try:
-            return _read(json.loads(text), self._host_uuid)
+            return _read(json.loads(text), self._host)
         except (ValueError, RecursionError) as error:
             self._put_aside(str(error))
             return {}
@@ -221,7 +235,7 @@ class FileStore:
         content = {
             "format": _FORMAT,
             "version": _VERSION,
-            "host_uuid": self._host_uuid,
+            "host": self._host,
             "claims": [_write_claim(claim) for claim in lent.values()],
         }
         handle, name = tempfile.mkstemp(
@@ -265,6 +279,7 @@ def _write_claim(claim: claims.Claim) -> dict[str, Any]:
         "guest": note.guest,
         "source": note.source,
         "destination": note.destination,
+        "migration": note.migration,
     }
 
 
@@ -279,7 +294,7 @@ def _write_mdev(mdev: model.Mdev) -> dict[str, Any]:
     }
 
 
-def _read(content: object, host_uuid: str) -> dict[str, claims.Claim]:
+def _read(content: object, expected: str) -> dict[str, claims.Claim]:
     """Read a whole ledger.
 
     :raises ValueError: if it is anything but what :class:`FileStore` writes.
@@ -288,13 +303,13 @@ def _read(content: object, host_uuid: str) -> dict[str, claims.Claim]:
         case {
             "format": str(kind),
             "version": int(version),
-            "host_uuid": str(host),
+            "host": str(host),
             "claims": list(entries),
         }:
             pass
         case _:
             raise ValueError("not a ledger")
-    if (kind, version, host) != (_FORMAT, _VERSION, host_uuid):
+    if (kind, version, host) != (_FORMAT, _VERSION, expected):
         raise ValueError(f"{kind} {version} of host {host}")
     read = [_read_claim(entry) for entry in entries]
     found = {claim.instance_uuid: claim for claim in read}
@@ -317,6 +332,7 @@ def _read_claim(entry: object) -> claims.Claim:
             "guest": str(guest),
             "source": str(source),
             "destination": str(destination),
+            "migration": str(migration),
         }:
             return claims.Claim(
                 instance_uuid=model.normalise_uuid(instance_uuid),
@@ -332,6 +348,7 @@ def _read_claim(entry: object) -> claims.Claim:
                     guest=guest,
                     source=source,
                     destination=destination,
+                    migration=migration,
                 ),
             )
         case _:

@@ -28,6 +28,8 @@ class Note:
     :ivar since: when, in seconds since the epoch.
     :ivar source: URI of the host that the guest leaves.
     :ivar destination: URI of the host that it goes to.
+    :ivar migration: UUID of the Nova migration that it belongs to; empty
+        without Nova. Such a claim lives as long as that migration does.
     """
 
     owner: str = "this process"
@@ -36,6 +38,7 @@ class Note:
     guest: str = ""
     source: str = ""
     destination: str = ""
+    migration: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,8 @@ class ClaimTable:
         choose: Callable[[tuple[model.Mdev, ...]], allocation.AllocationPlan],
         note: Note | None = None,
         may_replace: Callable[[Claim], None] = refuse_begun,
+        *,
+        step: phases.Step = phases.Step.CLAIM,
     ) -> Iterator[allocation.AllocationPlan]:
         """Claim what ``choose`` picks; give it back if the block fails.
 
@@ -124,6 +129,7 @@ class ClaimTable:
         :param choose: gets the mdevs that other instances hold and returns
             the plan to claim. Runs under the lock, so it must do no I/O.
         :param may_replace: raises if the older claim must stay.
+        :param step: how far the migration is already.
         """
         with self._store.edit() as claims:
             older = claims.pop(instance_uuid, None)
@@ -131,7 +137,7 @@ class ClaimTable:
                 may_replace(older)
             plan = choose(_held(claims))
             claims[instance_uuid] = Claim(
-                instance_uuid, plan, note=note or Note()
+                instance_uuid, plan, step, note or Note()
             )
         try:
             yield plan
@@ -173,6 +179,10 @@ class ClaimTable:
                 return False
             claims[claim.instance_uuid] = replace(claim, note=note)
         return True
+
+    def get(self, instance_uuid: str) -> Claim | None:
+        """Return the claim of an instance, None if it has none."""
+        return self.all().get(instance_uuid)
 
     def all(self) -> dict[str, Claim]:
         """Return every claim by instance UUID."""

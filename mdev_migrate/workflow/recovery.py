@@ -62,7 +62,7 @@ class Recovery:
         return [
             claim
             for claim in self._destination.claims.all().values()
-            if not self._owners.lives(claim.note.token)
+            if not self._owners.lives(claim.note)
         ]
 
     def run(self, *, dry_run: bool = False) -> list[Recovered]:
