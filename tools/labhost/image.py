@@ -2,6 +2,7 @@
 """Build what a host boots from, once for each set of inputs."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Collection
@@ -73,14 +74,16 @@ def build(work: WorkFolder, in_use: Collection[Path] = ()) -> Image:
 
 
 def check_tools() -> None:
-    """Refuse to start without the programs the lab needs.
+    """Refuse to build without the programs and rights the lab needs.
 
-    :raises LabError: naming those that are not installed.
+    :raises LabError: naming the programs that are not installed.
     """
     search = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     missing = [t for t in NEEDED_TOOLS if not shutil.which(t, path=search)]
     if missing:
         raise LabError("not installed: " + ", ".join(missing))
+    if os.geteuid() != 0:
+        raise LabError("only root can install the packages of a host")
 
 
 def _image_hash() -> str:

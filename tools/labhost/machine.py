@@ -112,10 +112,12 @@ def _make_disk(disk: Path, image: Image) -> None:
     if disk.exists():
         return
     base = ["-F", "raw", "-b", str(image.disk)]
-    subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(disk)],
-        check=True,
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(disk)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False
     )
+    if result.returncode:
+        raise LabError(f"qemu-img: {result.stderr}")
 
 
 def _unused_ports() -> tuple[int, int]:

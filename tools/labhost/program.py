@@ -18,7 +18,6 @@ _COMPILE = (
     *("-ffreestanding", "-nostdlib", "-static", "-no-pie", "-fno-pic"),
     *("-fno-stack-protector", "-fcf-protection=none"),
     *("-mgeneral-regs-only", "-Wl,-m,elf_i386", "-Wl,--build-id=none"),
-    "-Wl,--no-warn-rwx-segments",
 )
 
 

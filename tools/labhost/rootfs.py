@@ -137,14 +137,15 @@ def _run(command: list[str], log: Path) -> None:
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     }
     with log.open("ab") as output:
-        status = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            timeout=STEP_LIMIT_S,
-            check=False,
-        ).returncode
-    if status:
-        raise LabError(f"{command[0]} exited with {status}; see {log}")
+        try:
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                timeout=STEP_LIMIT_S,
+                check=True,
+            )
+        except subprocess.SubprocessError as exc:
+            raise LabError(f"{exc}; see {log}") from exc
