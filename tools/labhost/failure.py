@@ -6,7 +6,7 @@ class LabError(Exception):
     """The lab cannot do what was asked; the text says why."""
 
 
-class AgentUnreachable(LabError):  # noqa: N818
+class AgentUnreachable(LabError):
     """A host's agent did not answer."""
 
     def __init__(self, host: str, reason: str) -> None:
