@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables for people: by rich on a terminal, plain columns elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from mdev_migrate.cli import output
+
+#: How wide a column of sentences is at least, on a terminal.
+_SENTENCE = 30
+_COLUMN_GAP = 3
+_STYLES = {
+    "passed": "green",
+    "refused": "bold red",
+    "unknown": "yellow",
+    "reuse": "cyan",
+    "create": "green",
+}
+
+Rows = Sequence[Sequence[str]]
+
+
+def show(
+    console: output.Console,
+    titles: Sequence[str],
+    rows: Rows,
+    *,
+    sentences: bool = False,
+) -> None:
+    """Write a table.
+
+    No cell is ever cut, so that a UUID can be copied: a table that is too
+    wide for its terminal is wrapped by the terminal.
+
+    :param sentences: the last column has sentences, which may be wrapped.
+    """
+    clean = [[output.one_line(cell) for cell in row] for row in rows]
+    widths = [
+        max(map(len, column)) for column in zip(titles, *clean, strict=True)
+    ]
+    if console.is_terminal:
+        if sentences:
+            widths[-1] = min(widths[-1], _SENTENCE)
+        needed = sum(widths) + _COLUMN_GAP * len(widths)
+        _show_rich(console, titles, clean, needed)
+    else:
+        for row in (titles, *clean):
+            line = "  ".join(map(str.ljust, row, widths))
+            show_line(console, line.rstrip())
+
+
+def show_line(
+    console: output.Console, text: str, style: str | Style = ""
+) -> None:
+    """Write a line as it is, however long."""
+    console.print(Text(text), style=style, soft_wrap=True)
+
+
+def _show_rich(
+    console: output.Console, titles: Sequence[str], rows: Rows, needed: int
+) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in titles[:-1]:
+        table.add_column(title, no_wrap=True)
+    table.add_column(titles[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
+    before = console.width
+    console.width = max(before, needed)
+    console.print(table)
+    console.width = before
