@@ -81,8 +81,6 @@ def _misused(error: click.ClickException, *, as_json: bool) -> int:
     hint = f"'{path} --help' explains it"
     if as_json:
         output.print_json(json_output.usage(error.format_message(), hint))
-    elif isinstance(error, click.exceptions.NoArgsIsHelpError):
-        output.say(error.format_message())
     else:
         output.complain(error.format_message(), hint, "usage")
     return USAGE

@@ -62,6 +62,7 @@ def _version(
 @click.group(
     cls=application.Application,
     epilog=_EXAMPLES,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @options.shared
@@ -75,7 +76,8 @@ def _version(
     ),
     help="Show the version and exit.",
 )
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Live-migrate guests with mediated devices (mdevs).
 
     The mdevs that a guest needs are found or created on the destination,
@@ -83,6 +85,11 @@ def cli() -> None:
     stopping it. If anything goes wrong, the guest stays where it runs and
     what was prepared is undone.
     """
+    if context.invoked_subcommand is None:
+        if options.settings_of(context).as_json:
+            raise click.UsageError("Missing command.", context)
+        output.say(context.get_help())
+        context.exit(application.USAGE)
 
 
 @cli.command()
@@ -239,7 +246,6 @@ def show_plan(session: Session, guest: str, to: str, how: Options) -> Report:
 
 def move(session: Session, guest: str, to: str, how: Options) -> moving.Moved:
     """Migrate a guest and answer with how that ended."""
-    settings = session.settings
     try:
         with session.hosts(to) as hosts:
             moved = _migrate(session, hosts, guest, how)
@@ -248,7 +254,11 @@ def move(session: Session, guest: str, to: str, how: Options) -> moving.Moved:
         moved = moving.Moved(outcome)
     session.answer(
         json_output.moved(moved),
-        lambda: render.moved(moved, verbose=settings.verbose),
+        lambda: render.moved(
+            moved,
+            verbose=session.settings.verbose,
+            peer_named=how.peer_uri is not None,
+        ),
     )
     return moved
 

@@ -13,6 +13,10 @@ from mdev_migrate.workflow import Outcome, Report
 
 _NONE = "-"
 _DIFFERENCE = {"+": "green", "-": "red", "@": "cyan"}
+_PEER_HINT = (
+    "hint: the source's libvirt was sent to the URI of --to; if it reaches "
+    "the destination by another one, name that with --peer-uri"
+)
 
 
 def console() -> output.Console:
@@ -110,8 +114,14 @@ def show_difference(difference: str) -> None:
         table.show_line(out, printable, _DIFFERENCE.get(text[:1], ""))
 
 
-def moved(moved: Moved, *, verbose: bool = False) -> None:
-    """Show how a migration ended; what went wrong goes to stderr."""
+def moved(
+    moved: Moved, *, verbose: bool = False, peer_named: bool = True
+) -> None:
+    """Show how a migration ended; what went wrong goes to stderr.
+
+    :param verbose: with the seconds of each step.
+    :param peer_named: the user named the destination's URI for its peer.
+    """
     outcome = moved.outcome
     if outcome.error is None:
         _show_pairs(moved)
@@ -119,9 +129,13 @@ def moved(moved: Moved, *, verbose: bool = False) -> None:
             line(text, "green")
     else:
         explain(outcome)
+        if isinstance(outcome.error, exception.MigrationFailed) and (
+            not peer_named
+        ):
+            output.say(_PEER_HINT)
     if verbose:
         for step, seconds in outcome.timings.items():
-            line(f"  {step.value}: {seconds:.3f} s")
+            line(f"{step.value}: {seconds:.3f} s")
 
 
 def _show_pairs(moved: Moved) -> None:

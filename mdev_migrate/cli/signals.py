@@ -11,8 +11,10 @@ from types import FrameType
 
 #: Ctrl-C, a polite kill, and a terminal that is gone.
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_FIRST = "stopping: the migration is aborted and rolled back"
-_AGAIN = "still rolling back; to end before that would leave mdevs behind"
+_FIRST = (
+    "asked to stop: aborting the migration, then undoing what was prepared"
+)
+_AGAIN = "still rolling back; ending before that would leave mdevs behind"
 
 
 def _may_set() -> bool:

@@ -14,6 +14,7 @@ from mdev_migrate.cli import output
 
 #: How wide a column of sentences is at least, on a terminal.
 _SENTENCE = 30
+#: What rich puts between two columns.
 _COLUMN_GAP = 3
 _STYLES = {
     "passed": "green",
@@ -35,8 +36,8 @@ def show(
 ) -> None:
     """Write a table.
 
-    No cell is ever cut, so that a UUID can be copied: a table that is too
-    wide for its terminal is wrapped by the terminal.
+    No cell is ever cut, so that a UUID can be copied: on a terminal that is
+    too narrow for the table, each row becomes a block of lines.
 
     :param sentences: the last column has sentences, which may be wrapped.
     """
@@ -44,15 +45,35 @@ def show(
     widths = [
         max(map(len, column)) for column in zip(titles, *clean, strict=True)
     ]
-    if console.is_terminal:
-        if sentences:
-            widths[-1] = min(widths[-1], _SENTENCE)
-        needed = sum(widths) + _COLUMN_GAP * len(widths)
-        _show_rich(console, titles, clean, needed)
+    if not console.is_terminal:
+        _show_plain(console, [titles, *clean], widths)
+        return
+    if sentences:
+        widths[-1] = min(widths[-1], _SENTENCE)
+    if sum(widths) + _COLUMN_GAP * len(widths) <= console.width:
+        _show_rich(console, titles, clean)
     else:
-        for row in (titles, *clean):
-            line = "  ".join(map(str.ljust, row, widths))
-            show_line(console, line.rstrip())
+        _show_blocks(console, titles, clean)
+
+
+def _show_plain(
+    console: output.Console, rows: Rows, widths: Sequence[int]
+) -> None:
+    for row in rows:
+        line = "  ".join(map(str.ljust, row, widths))
+        show_line(console, line.rstrip())
+
+
+def _show_blocks(
+    console: output.Console, titles: Sequence[str], rows: Rows
+) -> None:
+    width = max(map(len, titles))
+    for row in rows:
+        show_line(console, "")
+        for title, cell in zip(titles, row, strict=True):
+            if title:
+                show_line(console, f"{title:<{width}}  {cell}")
+    show_line(console, "")
 
 
 def show_line(
@@ -63,7 +84,7 @@ def show_line(
 
 
 def _show_rich(
-    console: output.Console, titles: Sequence[str], rows: Rows, needed: int
+    console: output.Console, titles: Sequence[str], rows: Rows
 ) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in titles[:-1]:
@@ -71,7 +92,4 @@ def _show_rich(
     table.add_column(titles[-1], overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
-    before = console.width
-    console.width = max(before, needed)
     console.print(table)
-    console.width = before
