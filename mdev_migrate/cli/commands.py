@@ -265,7 +265,7 @@ def move(session: Session, guest: str, to: str, how: Options) -> moving.Moved:
 
 def _migrate(
     session: Session,
-    hosts: tuple[Host, MdevMigration],
+    hosts: tuple[Host, MdevMigration[Host]],
     guest: str,
     how: Options,
 ) -> moving.Moved:

@@ -42,7 +42,9 @@ class Task:
     say: Callable[[str], None]
 
 
-def migrate(source: Host, destination: MdevMigration, task: Task) -> Moved:
+def migrate(
+    source: Host, destination: MdevMigration[Host], task: Task
+) -> Moved:
     """Migrate a guest; a signal stops it in order."""
     types = _types(source)
     with signals.stopping(task.say) as stop:

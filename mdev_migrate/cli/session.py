@@ -30,7 +30,7 @@ class Environment:
     """
 
     opener: Opener = libvirt_host.LibvirtHost.open
-    destination: Callable[[Host], MdevMigration] = MdevMigration
+    destination: Callable[[Host], MdevMigration[Host]] = MdevMigration
 
 
 class Session:
@@ -68,7 +68,7 @@ class Session:
             yield host
 
     @contextlib.contextmanager
-    def hosts(self, to: str) -> Iterator[tuple[Host, MdevMigration]]:
+    def hosts(self, to: str) -> Iterator[tuple[Host, MdevMigration[Host]]]:
         """Open the source and the destination.
 
         :raises HostUnreachable: if one cannot be opened.
