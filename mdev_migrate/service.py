@@ -42,6 +42,19 @@ def _mint() -> str:
     return str(uuid.uuid4())
 
 
+def _refused(
+    plan: allocation.AllocationPlan, error: exception.MdevCreationFailed
+) -> allocation.Avoided:
+    """Return the types that a parent did not take together."""
+    tried = set()
+    for mdev in plan.create:
+        if mdev.parent == error.parent:
+            tried.add(mdev.mdev_type)
+        if mdev.uuid == error.uuid:
+            break
+    return error.parent, frozenset(tried)
+
+
 H = TypeVar("H", bound=MdevHost)
 
 
@@ -105,8 +118,11 @@ class MdevMigration(Generic[H]):
                 plan = self._claim(
                     instance_uuid, wanted, avoid, note, may_replace
                 )
-            except exception.TooFewMdevs as error:
-                raise failure or error from None
+            except exception.TooFewMdevs:
+                if failure is None:
+                    raise
+                entering(phases.Step.CREATE)
+                raise failure from None
             entering(phases.Step.CREATE)
             self.claims.advance(instance_uuid, phases.Step.CREATE)
             try:
@@ -115,7 +131,7 @@ class MdevMigration(Generic[H]):
                 if self.roll_back(instance_uuid, phases.Step.CREATE, plan):
                     raise
                 failure = error
-                avoid.add((error.parent, error.mdev_type))
+                avoid.add(_refused(plan, error))
             except BaseException:
                 self.roll_back(instance_uuid, phases.Step.CREATE, plan)
                 raise

@@ -30,8 +30,8 @@ from fractions import Fraction
 from mdev_migrate import exception, model
 from mdev_migrate.core import pairing
 
-#: A type on a parent that a plan must not create: parent, mdev type.
-Avoided = tuple[str, str]
+#: A parent, and mdev types that a plan must not create on it together.
+Avoided = tuple[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _Room:
         self, parent: model.Parent, avoid: Collection[Avoided]
     ) -> None:
         self.name = parent.name
-        self._avoid = {kind for name, kind in avoid if name == parent.name}
+        self._avoid = [kinds for name, kinds in avoid if name == parent.name]
         self._available = {
             offered.mdev_type: offered.available_instances
             for offered in parent.types
@@ -95,7 +95,9 @@ class _Room:
     def fits(self, counts: Mapping[str, int]) -> bool:
         """Tell whether so many mdevs of each type fit in together."""
         asked = {kind: count for kind, count in counts.items() if count}
-        if not asked.keys() <= self._available.keys() - self._avoid:
+        if not asked.keys() <= self._available.keys():
+            return False
+        if any(kinds <= asked.keys() for kinds in self._avoid):
             return False
         units = (self._units(kind) * count for kind, count in asked.items())
         return not asked or sum(units, self._promised) <= self._total
@@ -188,7 +190,7 @@ def _unfit(
     for want in wanted:
         apis.setdefault(want.mdev_type, set()).add(want.device_api)
     return frozenset(
-        (parent.name, offered.mdev_type)
+        (parent.name, frozenset({offered.mdev_type}))
         for parent in inventory.parents
         for offered in parent.types
         if offered.mdev_type in apis
@@ -308,7 +310,7 @@ def allocate(
     inventory gives the same plan but for the UUIDs of new mdevs.
 
     :param held: mdevs in the claims of other instances.
-    :param avoid: types not to be created on a parent.
+    :param avoid: types not to be created together on a parent.
     :param mint: returns the UUID for a new mdev.
     :raises MdevTypeMissing: if the destination lacks a type.
     :raises DeviceApiMissing: if it has a type only with another device API.
@@ -319,7 +321,7 @@ def allocate(
     spare = [
         mdev
         for mdev in available_mdevs(inventory, held)
-        if (mdev.parent, mdev.mdev_type) not in unfit
+        if (mdev.parent, frozenset({mdev.mdev_type})) not in unfit
     ]
     rooms = _rooms(inventory, held, unfit.union(avoid))
     plans = [
