@@ -15,6 +15,7 @@
     |   |-- GuestOnDestination, ClaimHeld, PeerTooOld, MigrateDataInvalid
     |   |-- XmlMalformed, OptionInvalid
     |-- NotKnown                 a check that could not be made
+    |   |-- KernelUnknown
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
     |   |-- MigrationAborted, GuestNotOnTargets
