@@ -18,10 +18,12 @@
     |   |-- KernelUnknown
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
-    |   |-- MigrationAborted, GuestNotOnTargets
+    |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
     |   |-- HostUnreachable, LibvirtFailed, MdevBusy
+    |-- LedgerError
+    |   |-- LedgerUnusable
 
 An error's arguments are the facts, its text is made from them, ``code`` is
 stable for scripts and ``hint`` says what to do about it.
@@ -72,6 +74,24 @@ class MigrationError(MdevMigrateError):
 
 class HostError(MdevMigrateError):
     """A host could not be asked, or refused what it was asked to do."""
+
+
+class LedgerError(MdevMigrateError):
+    """The claims of other processes cannot be seen or ours not be kept."""
+
+
+@dataclass(eq=False)
+class LedgerUnusable(LedgerError):
+    """The ledger's folder or file cannot be used."""
+
+    code = "ledger-unusable"
+    hint = "choose a folder that can be written, with --state-dir"
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"ledger {self.path}: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -412,7 +432,10 @@ class ClaimHeld(PreCheckError):
     """Another live migration of the same guest holds a claim."""
 
     code = "claim-held"
-    hint = "wait for it, see 'mdev-migrate claims'"
+    hint = (
+        "wait for that migration, or undo what it left with 'mdev-migrate "
+        "recover'; 'mdev-migrate claims' shows its claim"
+    )
 
     instance_uuid: str
     owner: str
@@ -575,6 +598,23 @@ class GuestNotOnTargets(MigrationError):
 
     def __str__(self) -> str:
         return f"guest {self.guest} on {self.host}: {self.reason}"
+
+
+@dataclass(eq=False)
+class GuestLost(MigrationError):
+    """After the migration the guest is active on neither host."""
+
+    code = "guest-lost"
+    hint = "see the guest's QEMU logs on both hosts, then start it again"
+
+    guest: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: is active on neither host after its "
+            f"migration failed: {self.reason}"
+        )
 
 
 @dataclass(eq=False)

@@ -81,7 +81,7 @@ class MdevMigration:
         wanted: Sequence[model.WantedMdev],
         *,
         note: claims.Note | None = None,
-        may_replace: Callable[[claims.Claim], None] = lambda _: None,
+        may_replace: Callable[[claims.Claim], None] = claims.refuse_begun,
         entering: Callable[[phases.Step], None] = lambda _: None,
     ) -> allocation.AllocationPlan:
         """Claim target mdevs on this host and create those that are new.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from mdev_migrate import model
+from mdev_migrate import exception, model
 from mdev_migrate.core import allocation, phases
 
 
@@ -22,16 +22,23 @@ from mdev_migrate.core import allocation, phases
 class Note:
     """Who made a claim, when and for what: for people and for recovery.
 
-    :ivar owner: names the process that made it.
+    :ivar owner: names the process that made it, for people.
+    :ivar token: UUID of that process, which tells whether it still lives;
+        see :mod:`mdev_migrate.ledger`.
     :ivar since: when, in seconds since the epoch.
-    :ivar source: URI or name of the host that the guest leaves.
+    :ivar source: URI of the host that the guest leaves.
+    :ivar destination: URI of the host that it goes to.
+    :ivar migration: UUID of the Nova migration that it belongs to; empty
+        without Nova. Such a claim lives as long as that migration does.
     """
 
-    owner: str = ""
+    owner: str = "this process"
+    token: str = ""
     since: float = 0.0
     guest: str = ""
     source: str = ""
     destination: str = ""
+    migration: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,17 @@ class MemoryStore:
             self._claims = claims
 
 
+def refuse_begun(claim: Claim) -> None:
+    """Refuse to replace a claim that mdevs may have been created under.
+
+    What it says must be undone, or be found to need no undoing, first.
+
+    :raises ClaimHeld: if its migration went beyond claiming.
+    """
+    if claim.step is not phases.Step.CLAIM:
+        raise exception.ClaimHeld(claim.instance_uuid, claim.note.owner)
+
+
 def _held(claims: dict[str, Claim]) -> tuple[model.Mdev, ...]:
     return tuple(
         mdev for claim in claims.values() for mdev in claim.plan.mdevs
@@ -96,7 +114,9 @@ class ClaimTable:
         instance_uuid: str,
         choose: Callable[[tuple[model.Mdev, ...]], allocation.AllocationPlan],
         note: Note | None = None,
-        may_replace: Callable[[Claim], None] = lambda _: None,
+        may_replace: Callable[[Claim], None] = refuse_begun,
+        *,
+        step: phases.Step = phases.Step.CLAIM,
     ) -> Iterator[allocation.AllocationPlan]:
         """Claim what ``choose`` picks; give it back if the block fails.
 
@@ -104,9 +124,12 @@ class ClaimTable:
         older claim of the same instance is replaced: it is left over from a
         pre-check whose answer was lost.
 
+        :raises ClaimHeld: if ``may_replace`` does not let it go.
+
         :param choose: gets the mdevs that other instances hold and returns
             the plan to claim. Runs under the lock, so it must do no I/O.
         :param may_replace: raises if the older claim must stay.
+        :param step: how far the migration is already.
         """
         with self._store.edit() as claims:
             older = claims.pop(instance_uuid, None)
@@ -114,7 +137,7 @@ class ClaimTable:
                 may_replace(older)
             plan = choose(_held(claims))
             claims[instance_uuid] = Claim(
-                instance_uuid, plan, note=note or Note()
+                instance_uuid, plan, step, note or Note()
             )
         try:
             yield plan
@@ -145,6 +168,21 @@ class ClaimTable:
             claim = claims.get(instance_uuid)
             if claim is not None:
                 claims[instance_uuid] = replace(claim, step=step)
+
+    def adopt(self, claim: Claim, note: Note) -> bool:
+        """Take a claim over from an owner that is gone.
+
+        :returns: False if it is not as given any more: somebody was faster.
+        """
+        with self._store.edit() as claims:
+            if claims.get(claim.instance_uuid) != claim:
+                return False
+            claims[claim.instance_uuid] = replace(claim, note=note)
+        return True
+
+    def get(self, instance_uuid: str) -> Claim | None:
+        """Return the claim of an instance, None if it has none."""
+        return self.all().get(instance_uuid)
 
     def all(self) -> dict[str, Claim]:
         """Return every claim by instance UUID."""

@@ -79,6 +79,11 @@ class Undo:
     recycle: tuple[model.Mdev, ...] = ()
 
 
+def guest_may_have_moved(step: Step) -> bool:
+    """Tell whether a guest may run on its targets after a step failed."""
+    return TABLE[step].targets in (Targets.TOUCHED, Targets.IN_USE)
+
+
 def undo(step: Step, plan: allocation.AllocationPlan) -> Undo:
     """Return what must be undone after a step that failed.
 

@@ -11,9 +11,10 @@ from mdev_migrate import model
 class Whereabouts(enum.Enum):
     """Where a guest is."""
 
-    STAYED = "runs on the source"
+    STAYED = "is on the source"
     ARRIVED = "runs on the destination"
-    MOVING = "a migration is still under way"
+    NOWHERE = "is active on neither host"
+    MOVING = "is still being migrated"
 
 
 def tell(
@@ -26,16 +27,19 @@ def tell(
 
     During a migration the guest is active on both hosts: the source runs
     it, the destination holds it paused. At the switch-over neither runs it
-    for a moment, which is a migration under way too.
+    for a moment, which is a migration under way too; the source gives it up
+    only after the destination runs it.
 
     :param source: the guest as the source knows it, None if it does not.
     :param destination: likewise.
     :param job: the source has a migration job for it.
     """
-    left = source is None or not source.active
-    if destination is not None and destination.running and left:
+    here = source is not None and source.active
+    there = destination is not None and destination.active
+    if not here and not there:
+        return Whereabouts.NOWHERE
+    if not here and destination is not None and destination.running:
         return Whereabouts.ARRIVED
-    incoming = destination is not None and destination.active
-    if source is not None and source.running and not incoming and not job:
+    if here and not there and not job:
         return Whereabouts.STAYED
     return Whereabouts.MOVING

@@ -22,6 +22,16 @@ def _uuid(field: str, text: object) -> str:
         ) from None
 
 
+def check_mdev_type(text: str) -> str:
+    """Return a type id that could be one.
+
+    :raises ValueError: if it could not.
+    """
+    if not _MDEV_TYPE.fullmatch(text):
+        raise ValueError(f"not an mdev type: {text!r:.80}")
+    return text
+
+
 def _pairs(field: str, received: object) -> list[tuple[object, object]]:
     if not isinstance(received, Mapping):
         raise exception.MigrateDataInvalid(field, "not a mapping")
@@ -41,13 +51,10 @@ def check_source_mdev_types(received: object) -> dict[str, str]:
         uuid = _uuid(field, key)
         if uuid in types:
             raise exception.MigrateDataInvalid(field, f"{uuid} stands twice")
-        if not isinstance(mdev_type, str) or not _MDEV_TYPE.fullmatch(
-            mdev_type
-        ):
-            raise exception.MigrateDataInvalid(
-                field, f"not an mdev type: {mdev_type!r:.80}"
-            )
-        types[uuid] = mdev_type
+        try:
+            types[uuid] = check_mdev_type(str(mdev_type))
+        except ValueError as error:
+            raise exception.MigrateDataInvalid(field, str(error)) from None
     return types
 
 

@@ -7,6 +7,7 @@
 
 from mdev_migrate.workflow.check import GuestCheck
 from mdev_migrate.workflow.migration import GuestMigration
+from mdev_migrate.workflow.recovery import Recovered, Recovery
 from mdev_migrate.workflow.values import (
     Observer,
     Options,
@@ -21,6 +22,8 @@ __all__ = [
     "Observer",
     "Options",
     "Outcome",
+    "Recovered",
+    "Recovery",
     "Report",
     "Silent",
 ]

@@ -11,12 +11,8 @@ from collections.abc import Callable
 from mdev_migrate import exception
 from mdev_migrate.host import Host, Journey
 from mdev_migrate.service import Limits
+from mdev_migrate.workflow.settling import after
 from mdev_migrate.workflow.values import Observer
-
-
-def after(seconds: float | None) -> float:
-    """Return the monotonic time in so many seconds; never, for None."""
-    return float("inf") if seconds is None else time.monotonic() + seconds
 
 
 class Job:
@@ -43,14 +39,14 @@ class Job:
         self._observer = observer
         self._started = time.monotonic()
         self.ended = threading.Event()
-        self.error: exception.MdevMigrateError | None = None
+        self.error: BaseException | None = None
         run = functools.partial(self._run, journey)
         threading.Thread(target=run, name="migrate", daemon=True).start()
 
     def _run(self, journey: Journey) -> None:
         try:
             self._source.migrate(self._instance_uuid, journey)
-        except exception.MdevMigrateError as error:
+        except BaseException as error:  # noqa: BLE001 - raised by the watcher
             self.error = error
         finally:
             self.ended.set()

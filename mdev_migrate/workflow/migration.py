@@ -23,14 +23,14 @@ from mdev_migrate.core import (
     guest_xml,
     pairing,
     precheck,
-    whereabouts,
 )
 from mdev_migrate.core.phases import Step
 from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host, Journey
 from mdev_migrate.service import MdevMigration
+from mdev_migrate.workflow import settling
 from mdev_migrate.workflow.check import GuestCheck
-from mdev_migrate.workflow.job import Job, after
+from mdev_migrate.workflow.job import Job
 from mdev_migrate.workflow.values import Observer, Options, Outcome, Silent
 
 
@@ -54,7 +54,7 @@ class GuestMigration:
         observer: Observer | None = None,
         stop: threading.Event | None = None,
         note: claims.Note | None = None,
-        may_replace: Callable[[claims.Claim], None] = lambda _: None,
+        may_replace: Callable[[claims.Claim], None] = claims.refuse_begun,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -201,8 +201,18 @@ class GuestMigration:
         aborted = self._watch(job, guest)
         if job.ended.is_set() and job.error is None:
             return
-        if self._settle(guest) is Whereabouts.ARRIVED:
+        if job.error is not None and not isinstance(job.error, Exception):
+            raise job.error
+        found = settling.find_out(
+            self._source,
+            self._destination.host,
+            guest.instance_uuid,
+            self._destination.limits,
+        )
+        if found is Whereabouts.ARRIVED:
             self._warn(f"the guest arrived in spite of: {job.error}")
+        elif found is Whereabouts.NOWHERE:
+            raise exception.GuestLost(guest.name, str(job.error))
         elif aborted is not None:
             raise exception.MigrationAborted(guest.name, aborted)
         else:
@@ -232,44 +242,6 @@ class GuestMigration:
             job.abort()
         return reason
 
-    def _settle(self, guest: model.Guest) -> Whereabouts:
-        """Ask both hosts until the guest is found on one of them.
-
-        A job that still runs is aborted: its end would not be seen.
-
-        :raises OutcomeUnknown: if it is not within ``limits.settle_s``.
-        """
-        limits = self._destination.limits
-        deadline = after(limits.settle_s)
-        while True:
-            try:
-                found = self._tell(guest)
-                if found is not Whereabouts.MOVING:
-                    return found
-                reason = found.value
-                self._source.abort(guest.instance_uuid)
-            except exception.HostError as error:
-                reason = str(error)
-            if time.monotonic() > deadline:
-                raise exception.OutcomeUnknown(guest.name, reason)
-            time.sleep(limits.poll_s)
-
-    def _tell(self, guest: model.Guest) -> Whereabouts:
-        """Return where the guest is; the destination may be unreachable."""
-        source = _find(self._source, guest)
-        job = (
-            source is not None
-            and source.active
-            and self._source.progress(guest.instance_uuid) is not None
-        )
-        try:
-            there = _find(self._destination.host, guest)
-        except exception.HostUnreachable:
-            if source is None or not source.running or job:
-                raise
-            return Whereabouts.STAYED
-        return whereabouts.tell(source, there, job=job)
-
     def _verify(self, guest: model.Guest, targets: dict[str, str]) -> None:
         """See that the guest runs on its target mdevs.
 
@@ -292,7 +264,7 @@ class GuestMigration:
 
     def _look_there(self, guest: model.Guest, targets: dict[str, str]) -> None:
         host, uuid = self._destination.host, guest.instance_uuid
-        there = _find(host, guest)
+        there = settling.find(host, uuid)
         if there is None or not there.running:
             raise exception.GuestNotOnTargets(
                 guest.name, host.uri, "is not running there"
@@ -312,24 +284,3 @@ class GuestMigration:
         if statistics is not None:
             self._outcome.downtime_ms = statistics.downtime_ms
             self._outcome.bytes_moved = statistics.bytes_moved()
-
-
-def _find(host: Host, guest: model.Guest) -> model.Guest | None:
-    """Return a guest as a host knows it, None if it does not.
-
-    A connection that broke is opened anew first.
-
-    :raises HostUnreachable: if that fails too.
-    """
-    try:
-        return _find_now(host, guest)
-    except exception.HostUnreachable:
-        host.reconnect()
-        return _find_now(host, guest)
-
-
-def _find_now(host: Host, guest: model.Guest) -> model.Guest | None:
-    try:
-        return host.find_guest(guest.instance_uuid)
-    except exception.GuestNotFound:
-        return None

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The migrate data of a guest with mdevs, as oslo.versionedobjects.
+
+The three fields, their types and the version at which they came are those
+of OpenStack Nova 29 (``LibvirtLiveMigrateData`` 1.11), so that what one
+side sends the other understands. Nova itself is not needed here;
+:mod:`mdev_migrate.nova` adds the same fields to Nova's own object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oslo_utils import versionutils
+from oslo_versionedobjects import base, fields
+
+from mdev_migrate import exception
+from mdev_migrate.core import wire
+
+#: The version of the migrate data that has the fields below.
+MDEV_VERSION = "1.11"
+
+#: What migrate data must have for a guest with mdevs, by field name.
+MDEV_FIELDS: dict[str, fields.Field[Any]] = {
+    "dst_supports_mdev_live_migration": fields.BooleanField(),
+    "source_mdev_types": fields.DictOfStringsField(),
+    "target_mdevs": fields.DictOfStringsField(),
+}
+
+
+def drop_mdev_fields(primitive: dict[str, Any], target_version: str) -> None:
+    """Drop from a primitive what a version does not know.
+
+    :param primitive: the object's fields; changed in place.
+    :param target_version: as in ``1.10``.
+    """
+    target = versionutils.convert_version_to_tuple(target_version)
+    if target < versionutils.convert_version_to_tuple(MDEV_VERSION):
+        for name in MDEV_FIELDS:
+            primitive.pop(name, None)
+
+
+@base.VersionedObjectRegistry.register
+class LibvirtLiveMigrateData(base.VersionedObject):
+    """What two hosts tell each other about a live migration.
+
+    :ivar dst_supports_mdev_live_migration: the destination can receive a
+        guest with mdevs.
+    :ivar source_mdev_types: mdev type by source mdev UUID.
+    :ivar target_mdevs: target mdev UUID by source mdev UUID.
+    """
+
+    # Version 1.10: without mdevs
+    # Version 1.11: the three fields for mdevs
+    VERSION = MDEV_VERSION
+    OBJ_SERIAL_NAMESPACE = "nova_object"
+    OBJ_PROJECT_NAMESPACE = "nova"
+
+    fields = MDEV_FIELDS
+
+    def obj_make_compatible(
+        self, primitive: dict[str, Any], target_version: str
+    ) -> None:
+        """Drop what a version does not know, for an older peer."""
+        super().obj_make_compatible(primitive, target_version)
+        drop_mdev_fields(primitive, target_version)
+
+
+def destination_supports(migrate_data: Any) -> bool:
+    """Tell whether the destination said that it takes guests with mdevs.
+
+    An older one did not say: its object has no such field, or none set.
+    """
+    name = "dst_supports_mdev_live_migration"
+    return name in migrate_data and bool(getattr(migrate_data, name))
+
+
+def received_source_mdev_types(migrate_data: Any) -> dict[str, str] | None:
+    """Return the type of each source mdev, None if the source said none.
+
+    None and empty differ: a source that knows of mdevs and found none says
+    so by an empty field, and an older one says nothing.
+
+    :raises MigrateDataInvalid: if what it said cannot be used.
+    """
+    if "source_mdev_types" not in migrate_data:
+        return None
+    return wire.check_source_mdev_types(migrate_data.source_mdev_types)
+
+
+def received_target_mdevs(migrate_data: Any) -> dict[str, str]:
+    """Return the target mdev of each source mdev; none if none were sent.
+
+    :raises MigrateDataInvalid: if what was sent cannot be used.
+    """
+    types = received_source_mdev_types(migrate_data) or {}
+    if "target_mdevs" not in migrate_data:
+        if types:
+            raise exception.MigrateDataInvalid(
+                "target_mdevs", "missing, though there are source mdevs"
+            )
+        return {}
+    return wire.check_target_mdevs(migrate_data.target_mdevs, types)
