@@ -253,7 +253,7 @@ class GuestMigration:
         """
         self._advance(Step.VERIFY, guest)
         limits = self._destination.limits
-        deadline = after(limits.settle_s)
+        deadline = settling.after(limits.settle_s)
         while True:
             try:
                 return self._look_there(guest, targets)

@@ -41,6 +41,7 @@ FACTS = {
     "uri": "qemu+tls://host-b/system",
     "operation": "virDomainMigrateToURI3",
     "number": 38,
+    "path": "/var/lib/mdev-migrate/x.json",
 }
 #: Facts that an error's text need not show.
 UNSHOWN = {"operation", "number", "host_uuid"}
@@ -61,6 +62,7 @@ GROUPS = {
     exception.NotKnown,
     exception.MigrationError,
     exception.HostError,
+    exception.LedgerError,
     exception.VersionTooOld,
 }
 RAISED = [kind for kind in OURS if kind not in GROUPS]
