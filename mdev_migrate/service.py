@@ -86,7 +86,7 @@ class MdevMigration:
     ) -> allocation.AllocationPlan:
         """Claim target mdevs on this host and create those that are new.
 
-        A parent that refuses to create a type is planned around. If none
+        A parent that refuses to create mdevs is planned around. If none
         is left, all that was created is removed and the claim released.
 
         :param entering: is told each step before it is tried.
@@ -111,7 +111,7 @@ class MdevMigration:
                 if self.roll_back(instance_uuid, phases.Step.CREATE, plan):
                     raise
                 failure = error
-                avoid.add((error.parent, error.mdev_type))
+                avoid.add(allocation.refused_together(plan, error.uuid))
             except BaseException:
                 self.roll_back(instance_uuid, phases.Step.CREATE, plan)
                 raise

@@ -62,9 +62,15 @@ class Scene:
         self.sources = []
         for number, kind in enumerate(mdev_types, 1):
             self.sources.append(builders.uuid(number))
+            offering = next(
+                name
+                for name, parent in self.here.devices.parents.items()
+                if kind in parent.types
+            )
             self.here.add_mdev(
                 builders.uuid(number),
                 kind,
+                offering,
                 attributes=attributes,
                 persistent=persistent_mdevs,
             )
@@ -167,6 +173,11 @@ class Scene:
             for table in self.claims.values()
             for uuid, claim in table.all().items()
         }
+
+    def missed(self, outcome: Outcome) -> list[str]:
+        """Return what keeps a migration from being a full success."""
+        error = [] if outcome.error is None else [str(outcome.error)]
+        return error + self.broken_promises(outcome)
 
     def broken_promises(self, outcome: Outcome) -> list[str]:
         """Return what is not as it must be after a migration's end."""

@@ -157,7 +157,7 @@ def test_reused_target_vanishes_before_the_claim():
 
     outcome = scene.migrate(observer=_At(Step.CLAIM, vanish))
 
-    assert scene.broken_promises(outcome) == []
+    assert scene.missed(outcome) == []
 
 
 def test_created_mdev_that_is_never_listed():
@@ -223,7 +223,7 @@ def test_answer_lost_after_success():
 
     assert outcome.result == "migrated"
     assert any("arrived in spite of" in text for text in outcome.warnings)
-    assert scene.broken_promises(outcome) == []
+    assert scene.missed(outcome) == []
 
 
 def test_destination_daemon_restarts_during_the_copy():

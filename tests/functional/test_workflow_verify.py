@@ -45,7 +45,7 @@ def test_failed_look_at_the_destination_is_repeated(effect):
 
     outcome = scene.migrate(observer=_break_next_call(scene, effect))
 
-    assert scene.broken_promises(outcome) == []
+    assert scene.missed(outcome) == []
 
 
 def test_destination_gone_after_arrival_leaves_a_warning():

@@ -205,7 +205,9 @@ class TestReuse:
         found = builders.inventory([builders.mtty()], [builders.mdev(11)])
 
         plan = _allocate(
-            found, builders.wants("mtty-1"), avoid=[(builders.MTTY, "mtty-1")]
+            found,
+            builders.wants("mtty-1"),
+            avoid=[(builders.MTTY, ("mtty-1",))],
         )
 
         assert plan.reuse == (builders.mdev(11),)
@@ -329,16 +331,49 @@ class TestCreate:
             [builders.parent("a", t=9), builders.parent("b", t=9)]
         )
 
-        plan = _allocate(found, builders.wants("t"), avoid=[("a", "t")])
+        plan = _allocate(found, builders.wants("t"), avoid=[("a", ("t",))])
 
         assert plan.create[0].parent == "b"
+
+    @pytest.mark.parametrize(
+        ("kinds", "refused"),
+        [
+            (("t",), False),
+            (("u",), False),
+            (("t", "u"), True),
+            (("t", "t", "u"), True),
+            (("t", "t", "t"), False),
+        ],
+    )
+    def test_avoided_together(self, kinds, refused):
+        """What could not be had together can be had alone."""
+        found = builders.inventory([builders.parent("a", t=9, u=9)])
+
+        avoid = [("a", ("t", "u"))]
+
+        assert _refused(found, builders.wants(*kinds), avoid=avoid) is refused
+
+    def test_refused_together(self):
+        """The type that failed, with what was created there before it."""
+        plan = allocation.AllocationPlan(
+            create=(
+                builders.mdev(1, "u", "a"),
+                builders.mdev(2, "t", "b"),
+                builders.mdev(3, "t", "a"),
+                builders.mdev(4, "v", "a"),
+            )
+        )
+
+        avoided = allocation.refused_together(plan, builders.uuid(3))
+
+        assert avoided == ("a", ("t", "u"))
 
     def test_all_avoided(self):
         """If all refused, there is no room."""
         found = builders.inventory([builders.mtty()])
 
         assert _refused(
-            found, builders.wants("mtty-1"), avoid=[("mtty_mtty", "mtty-1")]
+            found, builders.wants("mtty-1"), avoid=[("mtty_mtty", ("mtty-1",))]
         )
 
     def test_too_few(self):
