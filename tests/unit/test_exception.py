@@ -77,9 +77,15 @@ def _facts(kind):
         facts["needed"] = model.Version(5, 18, 0)
     if kind is exception.DeviceApiMissing:
         facts["found"] = frozenset({"vfio-ccw"})
+    if kind is exception.ProviderTypesDiffer:
+        facts["found"] = ("nvidia-1", "nvidia-2")
+        facts["needed"] = ("nvidia-3", "nvidia-4")
     if kind is exception.TooFewMdevs:
         facts["needed"] = ("mtty-1", "mtty-2")
-    return [facts[field.name] for field in dataclasses.fields(kind)]
+    return [
+        facts.get(field.name, f"{field.name}-fact")
+        for field in dataclasses.fields(kind)
+    ]
 
 
 def _error(kind):
