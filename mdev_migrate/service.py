@@ -42,19 +42,6 @@ def _mint() -> str:
     return str(uuid.uuid4())
 
 
-def _refused(
-    plan: allocation.AllocationPlan, error: exception.MdevCreationFailed
-) -> allocation.Avoided:
-    """Return the types that a parent did not take together."""
-    tried = set()
-    for mdev in plan.create:
-        if mdev.parent == error.parent:
-            tried.add(mdev.mdev_type)
-        if mdev.uuid == error.uuid:
-            break
-    return error.parent, frozenset(tried)
-
-
 H = TypeVar("H", bound=MdevHost)
 
 
@@ -103,7 +90,7 @@ class MdevMigration(Generic[H]):
     ) -> allocation.AllocationPlan:
         """Claim target mdevs on this host and create those that are new.
 
-        A parent that refuses to create a type is planned around. If none
+        A parent that refuses to create mdevs is planned around. If none
         is left, all that was created is removed and the claim released.
 
         :param entering: is told each step before it is tried.
@@ -131,7 +118,7 @@ class MdevMigration(Generic[H]):
                 if self.roll_back(instance_uuid, phases.Step.CREATE, plan):
                     raise
                 failure = error
-                avoid.add(_refused(plan, error))
+                avoid.add(allocation.refused_together(plan, error.uuid))
             except BaseException:
                 self.roll_back(instance_uuid, phases.Step.CREATE, plan)
                 raise
