@@ -14,6 +14,8 @@
     |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
     |   |-- GuestOnDestination, ClaimHeld, PeerTooOld, MigrateDataInvalid
     |   |-- XmlMalformed, OptionInvalid
+    |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
+    |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
@@ -461,6 +463,93 @@ class PeerTooOld(PreCheckError):
         return (
             f"host {self.host}: its migrate data is {self.found}, "
             f"{self.needed} needed for a guest with mdevs"
+        )
+
+
+@dataclass(eq=False)
+class PeerUnsupporting(PreCheckError):
+    """The destination does not say that it takes guests with mdevs."""
+
+    code = "peer-unsupporting"
+    hint = "upgrade libvirt and QEMU on the destination"
+
+    host: str
+    libvirt: str
+    qemu: str
+
+    def __str__(self) -> str:
+        return (
+            f"host {self.host}: did not say that it takes guests with mdevs; "
+            f"libvirt {self.libvirt} and QEMU {self.qemu} or later needed"
+        )
+
+
+@dataclass(eq=False)
+class MdevsNotOurs(PreCheckError):
+    """Another service owns the instance's devices."""
+
+    code = "mdevs-not-ours"
+    hint = "migrate the instance cold, or detach its accelerators"
+
+    instance_uuid: str
+    owner: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: its mdevs belong to "
+            f"{self.owner}, which cannot live-migrate them"
+        )
+
+
+@dataclass(eq=False)
+class AllocationsUnknown(PreCheckError):
+    """Placement did not say what the instance was allocated here."""
+
+    code = "allocations-unknown"
+    hint = "is Placement reachable from this host?"
+
+    instance_uuid: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: its allocations on this host "
+            "are not known, one for every mdev needed"
+        )
+
+
+@dataclass(eq=False)
+class ProviderUnknown(PreCheckError):
+    """No parent or no mdev type belongs to an allocated provider."""
+
+    code = "provider-unknown"
+    hint = "compare the host's resource providers with its [devices] options"
+
+    host: str
+    provider: str
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: resource provider "
+            f"{self.provider} has no parent with an enabled mdev type"
+        )
+
+
+@dataclass(eq=False)
+class ProviderTypesDiffer(PreCheckError):
+    """What Placement allocated is not set up for the guest's mdev types."""
+
+    code = "provider-types-differ"
+    hint = "keep the types apart by traits or custom resource classes"
+
+    host: str
+    needed: tuple[str, ...]
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: Source mdev types "
+            f"{list(self.needed)} are needed; the allocated providers are "
+            f"set up for {list(self.found)}"
         )
 
 

@@ -32,13 +32,48 @@ class Journey:
     flags: int
 
 
-class Host(Protocol):
-    """A host as the workflow sees it.
+class MdevHost(Protocol):
+    """A host whose mdevs can be made and removed.
 
     Every method raises :class:`~mdev_migrate.exception.HostUnreachable` if
     the connection is gone, and
     :class:`~mdev_migrate.exception.LibvirtFailed` for what libvirt refuses.
     """
+
+    def inventory(self) -> model.Inventory:
+        """Return its parents, mdevs and guests."""
+        ...
+
+    def create_mdev(self, mdev: model.Mdev) -> None:
+        """Create an mdev, and define it too if it is to be persistent.
+
+        :raises MdevCreationFailed: with nothing of it left behind.
+        """
+        ...
+
+    def remove_mdev(self, mdev: model.Mdev) -> bool:
+        """Destroy an mdev, and undefine it too if it is persistent.
+
+        :returns: False if it was gone already.
+        :raises MdevBusy: if something uses it: it is never forced.
+        """
+        ...
+
+    def recycle_mdev(self, mdev: model.Mdev) -> None:
+        """Destroy an mdev and create it again as it was.
+
+        :raises MdevBusy: if something uses it: it is never forced.
+        :raises MdevCreationFailed: if it could not be created again.
+        """
+        ...
+
+    def reconnect(self) -> None:
+        """Open the connection anew."""
+        ...
+
+
+class Host(MdevHost, Protocol):
+    """A host as the stand-alone workflow sees it."""
 
     @property
     def uri(self) -> str:
@@ -47,10 +82,6 @@ class Host(Protocol):
 
     def facts(self) -> model.HostFacts:
         """Return who the host is and what runs on it."""
-        ...
-
-    def inventory(self) -> model.Inventory:
-        """Return its parents, mdevs and guests."""
         ...
 
     def find_guest(self, name: str) -> model.Guest:
@@ -80,29 +111,6 @@ class Host(Protocol):
         """
         ...
 
-    def create_mdev(self, mdev: model.Mdev) -> None:
-        """Create an mdev, and define it too if it is to be persistent.
-
-        :raises MdevCreationFailed: with nothing of it left behind.
-        """
-        ...
-
-    def remove_mdev(self, mdev: model.Mdev) -> bool:
-        """Destroy an mdev, and undefine it too if it is persistent.
-
-        :returns: False if it was gone already.
-        :raises MdevBusy: if something uses it: it is never forced.
-        """
-        ...
-
-    def recycle_mdev(self, mdev: model.Mdev) -> None:
-        """Destroy an mdev and create it again as it was.
-
-        :raises MdevBusy: if something uses it: it is never forced.
-        :raises MdevCreationFailed: if it could not be created again.
-        """
-        ...
-
     def set_max_downtime(self, instance_uuid: str, downtime_ms: int) -> None:
         """Limit how long a guest may stand still while it switches over."""
         ...
@@ -121,10 +129,6 @@ class Host(Protocol):
 
     def abort(self, instance_uuid: str) -> None:
         """Abort a guest's job; no error if there is none."""
-        ...
-
-    def reconnect(self) -> None:
-        """Open the connection anew."""
         ...
 
     def close(self) -> None:

@@ -230,16 +230,21 @@ class LibvirtHost:
             raise
 
     def _read_mdev(self, device: Any) -> model.Mdev | None:
-        text = self._device_xml(device)
-        if text is None:
-            return None
-        persistent = _ask(device.isPersistent, otherwise=False)
-        return nodedev_xml.read_mdev(
-            text,
-            active=_ask(device.isActive, otherwise=True),
-            persistent=persistent,
-            autostart=persistent and _ask(device.autostart, otherwise=False),
-        )
+        """Return an mdev, None if it is gone meanwhile."""
+        try:
+            persistent = _ask(device.isPersistent, otherwise=False)
+            return nodedev_xml.read_mdev(
+                device.XMLDesc(0),
+                active=_ask(device.isActive, otherwise=True),
+                persistent=persistent,
+                autostart=(
+                    persistent and _ask(device.autostart, otherwise=False)
+                ),
+            )
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE:
+                return None
+            raise
 
     def _read_guest(self, domain: Any) -> model.Guest | None:
         """Return a guest, None if it is gone meanwhile."""
@@ -464,10 +469,7 @@ def _ask(question: Callable[[], Any], *, otherwise: bool) -> bool:
     try:
         return bool(question())
     except libvirt.libvirtError as error:
-        if error.get_error_code() in (
-            *_UNSUPPORTED,
-            libvirt.VIR_ERR_NO_NODE_DEVICE,
-        ):
+        if error.get_error_code() in _UNSUPPORTED:
             return otherwise
         raise
 

@@ -11,10 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import allocation, claims, phases
-from mdev_migrate.host import Host
+from mdev_migrate.host import MdevHost
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,10 @@ def _mint() -> str:
     return str(uuid.uuid4())
 
 
-class MdevMigration:
+H = TypeVar("H", bound=MdevHost)
+
+
+class MdevMigration(Generic[H]):
     """What one host does for the migrations that leave or reach it.
 
     :param host: reads and changes the host.
@@ -51,7 +55,7 @@ class MdevMigration:
 
     def __init__(
         self,
-        host: Host,
+        host: H,
         claim_table: claims.ClaimTable | None = None,
         *,
         limits: Limits | None = None,

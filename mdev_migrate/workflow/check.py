@@ -40,7 +40,7 @@ class GuestCheck:
     def __init__(
         self,
         source: Host,
-        destination: MdevMigration,
+        destination: MdevMigration[Host],
         guest: str,
         options: Options | None = None,
     ) -> None:

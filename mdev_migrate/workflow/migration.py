@@ -47,7 +47,7 @@ class GuestMigration:
     def __init__(  # noqa: PLR0913 - collaborators by name
         self,
         source: Host,
-        destination: MdevMigration,
+        destination: MdevMigration[Host],
         guest: str,
         options: Options | None = None,
         *,

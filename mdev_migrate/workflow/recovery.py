@@ -46,7 +46,7 @@ class Recovery:
 
     def __init__(
         self,
-        destination: MdevMigration,
+        destination: MdevMigration[Host],
         open_source: Callable[[str], Host],
         owners: ledger.Owners,
         *,

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mixin that gives a Nova LibvirtDriver mdev live migration.
+
+Each hook calls the stock driver and delegates to :class:`MdevCompute`. A
+guest without mdevs goes through the stock code alone. Signatures are those
+of Nova's ComputeDriver and LibvirtDriver, 25 to 34.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from oslo_log import log
+
+from mdev_migrate.compute import MdevCompute, has_mdevs, target_mdevs
+from mdev_migrate.core import claims
+from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
+
+LOG = log.getLogger(__name__)
+
+if TYPE_CHECKING:
+    _Driver = Any
+else:
+    _Driver = object
+
+
+class ClaimedMdevs(MutableMapping[str, list[str]]):
+    """The claims as ``instance_claimed_mdevs``: mdev UUIDs by instance UUID.
+
+    Nova 29 and later have a dict of that name, which stock code reads and
+    pops. Nothing is ever put in from there: the mixin claims by itself.
+    """
+
+    def __init__(self, table: Callable[[], claims.ClaimTable]) -> None:
+        self._table = table
+
+    def _now(self) -> dict[str, list[str]]:
+        return {
+            uuid: [mdev.uuid for mdev in claim.plan.mdevs]
+            for uuid, claim in self._table().all().items()
+        }
+
+    def __getitem__(self, instance_uuid: str) -> list[str]:
+        return self._now()[instance_uuid]
+
+    def __setitem__(self, instance_uuid: str, mdevs: list[str]) -> None:
+        raise TypeError("target mdevs are claimed by the mixin alone")
+
+    def __delitem__(self, instance_uuid: str) -> None:
+        """Leave the claim: the mixin's own hooks end it, and undo it."""
+        if instance_uuid not in self._now():
+            raise KeyError(instance_uuid)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+
+class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
+    """Live migration of guests with mdevs, for a LibvirtDriver.
+
+    Must come before the stock class in the bases of the composed class,
+    which provides :meth:`make_mdev_migration`.
+
+    :ivar mdev_migration: does the work.
+    :ivar instance_claimed_mdevs: target mdev UUIDs by instance UUID.
+    """
+
+    mdev_migration: MdevCompute
+
+    def __init__(self, virtapi: Any, read_only: bool = False) -> None:
+        super().__init__(virtapi, read_only)
+        self.mdev_migration = self.make_mdev_migration()
+        self.instance_claimed_mdevs = ClaimedMdevs(
+            lambda: self.mdev_migration.service.claims
+        )
+
+    def make_mdev_migration(self) -> MdevCompute:
+        """Return what does the work; the composed class knows Nova."""
+        raise NotImplementedError
+
+    @property
+    def mdev_compute_host(self) -> str:
+        """The name of this compute service."""
+        return str(self.virtapi._compute.host)
+
+    def stock_allocate_mdevs(self) -> Any:
+        """Return the driver's own ``_allocate_mdevs``, not ours."""
+        return super()._allocate_mdevs.__func__
+
+    def init_host(self, host: str) -> None:
+        """End what ended while this service was down."""
+        super().init_host(host)
+        self.mdev_migration.drop_ended()
+
+    def get_available_resource(self, nodename: str) -> Any:
+        """End, once in each period, what nobody else ended."""
+        self.mdev_migration.drop_ended()
+        return super().get_available_resource(nodename)
+
+    # Pre-checks -------------------------------------------------------
+
+    def check_can_live_migrate_destination(
+        self,
+        context: Any,
+        instance: Any,
+        src_compute_info: Any,
+        dst_compute_info: Any,
+        block_migration: bool = False,
+        disk_over_commit: bool = False,
+    ) -> Any:
+        """Destination: say whether this host takes guests with mdevs."""
+        wanted = self.mdev_migration.wants_mdevs(instance)
+        if wanted:
+            with self.mdev_migration.refusals():
+                self.mdev_migration.check_destination()
+        data = super().check_can_live_migrate_destination(
+            context,
+            instance,
+            src_compute_info,
+            dst_compute_info,
+            block_migration,
+            disk_over_commit,
+        )
+        if wanted:
+            data.dst_supports_mdev_live_migration = True
+        return data
+
+    def check_can_live_migrate_source(
+        self,
+        context: Any,
+        instance: Any,
+        dest_check_data: Any,
+        block_device_info: Any = None,
+    ) -> Any:
+        """Source: refuse, or tell the type of each mdev."""
+        with self.mdev_migration.refusals():
+            types = self.mdev_migration.source_mdev_types(
+                instance, dest_check_data
+            )
+        data = super().check_can_live_migrate_source(
+            context, instance, dest_check_data, block_device_info
+        )
+        if types:
+            data.source_mdev_types = types
+        return data
+
+    def check_source_migrate_data_at_dest(
+        self,
+        ctxt: Any,
+        instance: Any,
+        migrate_data: Any,
+        migration: Any,
+        limits: Any,
+        allocs: Any,
+    ) -> Any:
+        """Destination: claim a target mdev for every source mdev.
+
+        Stands in for Nova's own step of that name (29 and later).
+        """
+        with self.mdev_migration.refusals():
+            targets = self.mdev_migration.claim_targets(
+                instance, migrate_data, allocs, str(migration.uuid)
+            )
+        if targets is not None:
+            migrate_data.target_mdevs = targets
+            return migrate_data
+        stock = getattr(super(), "check_source_migrate_data_at_dest", None)
+        if stock is None:
+            return migrate_data
+        return stock(ctxt, instance, migrate_data, migration, limits, allocs)
+
+    # The migration ----------------------------------------------------
+
+    def pre_live_migration(
+        self,
+        context: Any,
+        instance: Any,
+        block_device_info: Any,
+        network_info: Any,
+        disk_info: Any,
+        migrate_data: Any,
+    ) -> Any:
+        """Destination: see that the target mdevs are ready."""
+        if has_mdevs(migrate_data):
+            with self.mdev_migration.refusals():
+                self.mdev_migration.prepare_targets(instance, migrate_data)
+        return super().pre_live_migration(
+            context,
+            instance,
+            block_device_info,
+            network_info,
+            disk_info,
+            migrate_data,
+        )
+
+    def _live_migration_operation(
+        self,
+        context: Any,
+        instance: Any,
+        dest: Any,
+        block_migration: Any,
+        migrate_data: Any,
+        guest: Any,
+        device_names: Any,
+    ) -> Any:
+        """Source: migrate the guest onto its target mdevs.
+
+        An error is logged and not raised: the monitor finds out how the
+        migration ended and recovers the guest. Raised from here it would,
+        since Nova 32.2, put a guest that runs well into ERROR besides.
+        """
+        operation = super()._live_migration_operation
+        if not has_mdevs(migrate_data):
+            return operation(
+                context,
+                instance,
+                dest,
+                block_migration,
+                migrate_data,
+                guest,
+                device_names,
+            )
+        try:
+            outgoing = OutgoingGuest(
+                guest, target_mdevs(migrate_data), self._mdev_max_downtime()
+            )
+            return operation(
+                context,
+                instance,
+                dest,
+                block_migration,
+                migrate_data,
+                outgoing,
+                device_names,
+            )
+        except Exception:
+            LOG.exception("Live migration failed", instance=instance)
+            return None
+
+    def _live_migration_monitor(
+        self,
+        context: Any,
+        instance: Any,
+        guest: Any,
+        dest: Any,
+        post_method: Any,
+        recover_method: Any,
+        block_migration: Any,
+        migrate_data: Any,
+        finish_event: Any,
+        disk_paths: Any,
+    ) -> Any:
+        """Source: watch the migration; never pause or post-copy it."""
+        if has_mdevs(migrate_data):
+            guest = MonitoredGuest(guest, self._mdev_max_downtime())
+        return super()._live_migration_monitor(
+            context,
+            instance,
+            guest,
+            dest,
+            post_method,
+            recover_method,
+            block_migration,
+            migrate_data,
+            finish_event,
+            disk_paths,
+        )
+
+    def _mdev_max_downtime(self) -> int:
+        """Return the downtime limit in ms; 0 leaves it to Nova's options."""
+        return 0
+
+    def live_migration_force_complete(self, instance: Any) -> Any:
+        """Source: leave guests with mdevs as they are.
+
+        Nova would pause or post-copy the guest, which a VFIO device does
+        not survive.
+        """
+        if self.mdev_migration.host.guest_mdevs(instance):
+            LOG.warning(
+                "Not forced to complete: the guest has mdevs, which can "
+                "neither be post-copied nor migrated paused. A longer "
+                "downtime lets the migration end, an abort stops it.",
+                instance=instance,
+            )
+            return None
+        return super().live_migration_force_complete(instance)
+
+    # Ends -------------------------------------------------------------
+
+    def post_live_migration_at_destination(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_migration: bool = False,
+        block_device_info: Any = None,
+    ) -> Any:
+        """Destination: release the claim, the guest has its mdevs."""
+        try:
+            return super().post_live_migration_at_destination(
+                context,
+                instance,
+                network_info,
+                block_migration,
+                block_device_info,
+            )
+        finally:
+            self.mdev_migration.finish(instance.uuid)
+
+    def rollback_live_migration_at_destination(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any,
+        destroy_disks: bool = True,
+        migrate_data: Any = None,
+    ) -> Any:
+        """Destination: undo what was made for the guest."""
+        try:
+            return super().rollback_live_migration_at_destination(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                destroy_disks,
+                migrate_data,
+            )
+        finally:
+            self.mdev_migration.undo(getattr(instance, "uuid", instance))
+
+    def cleanup_lingering_instance_resources(self, instance: Any) -> Any:
+        """Undo what was made for an instance that was deleted meanwhile."""
+        self.mdev_migration.undo(instance.uuid)
+        return super().cleanup_lingering_instance_resources(instance)
+
+    def cleanup(
+        self,
+        context: Any,
+        instance: Any,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        migrate_data: Any = None,
+        destroy_vifs: bool = True,
+        destroy_secrets: bool = True,
+    ) -> Any:
+        """Clean up, but never delete a directory that both hosts share."""
+        with self.mdev_migration.sparing_directory(migrate_data) as spared:
+            return super().cleanup(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                destroy_disks and not spared,
+                migrate_data,
+                destroy_vifs,
+                destroy_secrets,
+            )
+
+    def _cleanup(self, *args: Any, **kwargs: Any) -> Any:
+        if self.mdev_migration.spares_directory:
+            kwargs["cleanup_instance_dir"] = False
+            kwargs["cleanup_instance_disks"] = False
+        return super()._cleanup(*args, **kwargs)
+
+    # Who holds what ---------------------------------------------------
+
+    def _get_all_assigned_mediated_devices(self, instance: Any = None) -> Any:
+        """Return which instance each mdev belongs to, claims included.
+
+        Asked for one instance, claims are left out: the answer is what its
+        guest is rebuilt with.
+        """
+        assigned = super()._get_all_assigned_mediated_devices(instance)
+        if instance is None:
+            return self.mdev_migration.add_promised(assigned)
+        return self.mdev_migration.drop_promised(assigned, instance)
+
+    def _allocate_mdevs(self, allocations: Any) -> Any:
+        """Let Nova choose mdevs for a boot, and hold them until it is up."""
+        return self.mdev_migration.allocate_for_boot(allocations)
+
+    def spawn(self, context: Any, instance: Any, *args: Any, **kw: Any) -> Any:
+        """Boot a guest; what it was allocated is its own meanwhile."""
+        with self.mdev_migration.booting(instance):
+            return super().spawn(context, instance, *args, **kw)
+
+    def finish_migration(
+        self,
+        context: Any,
+        migration: Any,
+        instance: Any,
+        *args: Any,
+        **kw: Any,
+    ) -> Any:
+        """Finish a cold migration; likewise."""
+        with self.mdev_migration.booting(instance):
+            return super().finish_migration(
+                context, migration, instance, *args, **kw
+            )
+
+    def _hard_reboot(
+        self, context: Any, instance: Any, *args: Any, **kw: Any
+    ) -> Any:
+        with self.mdev_migration.booting(instance):
+            return super()._hard_reboot(context, instance, *args, **kw)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compute node's host as its LibvirtDriver shows it.
+
+Only these of the driver's methods are used, which are the same from Nova 25
+to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
+``_allocate_mdevs``, ``_create_new_mediated_device``, ``provider_tree`` and
+``_host``.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from oslo_log import log
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import guest_xml
+
+LOG = log.getLogger(__name__)
+
+_KERNEL = pathlib.Path("/proc/sys/kernel/osrelease")
+
+
+class DriverHost:
+    """Reads and changes a host through a LibvirtDriver."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    @property
+    def name(self) -> str:
+        """The hypervisor's hostname."""
+        return str(self._driver._host.get_hostname())
+
+    def facts(self) -> model.HostFacts:
+        """Return who the host is and what runs on it."""
+        connection = self._driver._host.get_connection()
+        return model.HostFacts(
+            name=self.name,
+            host_uuid=str(self._driver._host.get_capabilities().host.uuid),
+            libvirt=model.Version.unpack(connection.getLibVersion()),
+            qemu=model.Version.unpack(connection.getVersion()),
+            kernel=model.Version.parse(_KERNEL.read_text().strip()),
+        )
+
+    def inventory(self) -> model.Inventory:
+        """Return the host's active mdevs; parents and guests are Nova's."""
+        return model.Inventory(
+            host=self.name,
+            parents=(),
+            mdevs=tuple(mdev for _, mdev in self._devices()),
+        )
+
+    def _devices(self) -> list[tuple[str, model.Mdev]]:
+        """Return node device name and mdev of every active mdev."""
+        return [
+            (
+                str(device["dev_id"]),
+                model.Mdev(
+                    uuid=model.normalise_uuid(device["uuid"]),
+                    mdev_type=device["type"],
+                    parent=device["parent"],
+                ),
+            )
+            for device in self._driver._get_mediated_devices()
+        ]
+
+    # Guests -----------------------------------------------------------
+
+    def domain_xml(self, instance: Any) -> str:
+        """Return the live definition of an instance's guest."""
+        guest = self._driver._host.get_guest(instance)
+        return str(guest.get_xml_desc())
+
+    def guest_mdevs(self, instance: Any) -> tuple[model.GuestMdev, ...]:
+        """Return the mdevs of an instance's guest, none if it has none."""
+        return guest_xml.read_mdevs(self.domain_xml(instance))
+
+    def guest(self, instance: Any) -> model.Guest:
+        """Return an instance's guest, which runs."""
+        return model.Guest(
+            name=str(instance.uuid),
+            instance_uuid=instance.uuid,
+            active=True,
+            running=True,
+            persistent=True,
+            mdevs=frozenset(mdev.uuid for mdev in self.guest_mdevs(instance)),
+        )
+
+    def has_guest(self, instance_uuid: str) -> bool:
+        """Tell whether a guest of an instance is defined or runs here."""
+        return any(
+            guest.uuid == instance_uuid
+            for guest in self._driver._host.list_guests(only_running=False)
+        )
+
+    # Providers --------------------------------------------------------
+
+    def parent_of_provider(self, provider: str) -> str:
+        """Return the parent whose inventory a resource provider has.
+
+        Nova names the provider after its root and the parent.
+
+        :raises ProviderUnknown: if there is none of that UUID, or name.
+        """
+        tree = self._driver.provider_tree
+        try:
+            name = str(tree.data(provider).name)
+        except ValueError:
+            raise exception.ProviderUnknown(self.name, provider) from None
+        for root in tree.roots:
+            if name.startswith(f"{root.name}_"):
+                return name[len(root.name) + 1 :]
+        raise exception.ProviderUnknown(self.name, name)
+
+    def parent_of(self, request: dict[str, Any]) -> str:
+        """Return the parent of an allocation from one provider."""
+        (provider,) = request
+        return self.parent_of_provider(provider)
+
+    def type_of_provider(self, provider: str) -> str:
+        """Return the mdev type that a provider's parent is set up for.
+
+        :raises ProviderUnknown: if it is for none.
+        """
+        parent = self.parent_of_provider(provider)
+        mdev_type = self._driver._get_vgpu_type_per_pgpu(parent)
+        if not mdev_type:
+            raise exception.ProviderUnknown(self.name, parent)
+        return str(mdev_type)
+
+    def allocate(self, allocations: Any) -> Any:
+        """Let Nova choose mdevs; its lock is held already.
+
+        What Nova's decorator wraps is called: its lock cannot be taken
+        twice.
+        """
+        method = self._driver.stock_allocate_mdevs()
+        return method.__wrapped__(self._driver, allocations)
+
+    # mdevs ------------------------------------------------------------
+
+    def remove_mdev(self, mdev: model.Mdev) -> bool:
+        """Destroy an mdev, and undefine it if Nova had defined it.
+
+        :returns: False if it was gone already.
+        :raises MdevBusy: if libvirt does not destroy it.
+        """
+        names = [name for name, found in self._devices() if found == mdev]
+        for name in names:
+            device = self._driver._host.device_lookup_by_name(name)
+            if not hasattr(device, "destroy"):
+                LOG.warning("Node devices cannot be removed: %s", name)
+                return False
+            self._destroy(device, mdev)
+        return bool(names)
+
+    def _destroy(self, device: Any, mdev: model.Mdev) -> None:
+        try:
+            device.destroy()
+            if device.isPersistent():
+                device.undefine(0)
+        except Exception as error:
+            if any(found == mdev for _, found in self._devices()):
+                raise exception.MdevBusy(
+                    self.name, mdev.uuid, str(error)
+                ) from error
+            LOG.debug("mdev %s is gone, but: %s", mdev.uuid, error)
+
+    def recycle_mdev(self, mdev: model.Mdev) -> None:
+        """Destroy an mdev and create it again as it was.
+
+        :raises MdevBusy: if libvirt does not destroy it.
+        :raises MdevCreationFailed: if it could not be created again.
+        """
+        existed = any(found == mdev for _, found in self._devices())
+        if existed and not self.remove_mdev(mdev):
+            return
+        self.create_mdev(mdev)
+
+    def create_mdev(self, mdev: model.Mdev) -> None:
+        """Create an mdev of the type that its parent is set up for.
+
+        :raises MdevCreationFailed: if it could not be created.
+        """
+        try:
+            created = self._driver._create_new_mediated_device(
+                mdev.parent, uuid=mdev.uuid
+            )
+        except Exception as error:
+            raise self._not_created(mdev, str(error)) from error
+        if created is None:
+            raise self._not_created(mdev, "no instance is available")
+
+    def _not_created(
+        self, mdev: model.Mdev, reason: str
+    ) -> exception.MdevCreationFailed:
+        return exception.MdevCreationFailed(
+            self.name, mdev.uuid, mdev.mdev_type, mdev.parent, reason
+        )
+
+    def reconnect(self) -> None:
+        """Do nothing: Nova's host opens its connection anew by itself."""

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stand between Nova and a guest with mdevs while it is migrated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_log import log
+
+from mdev_migrate.core import guest_xml, transport
+
+LOG = log.getLogger(__name__)
+
+
+class _Wrapper:
+    """Passes everything on to Nova's guest that is not overridden."""
+
+    def __init__(self, guest: Any, max_downtime_ms: int) -> None:
+        self._guest = guest
+        self._max_downtime_ms = max_downtime_ms
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guest, name)
+
+
+class OutgoingGuest(_Wrapper):
+    """A guest whose XML is rewritten last, as it leaves.
+
+    :param target_mdevs: target by source mdev UUID.
+    :param max_downtime_ms: 0 leaves the limit to Nova.
+    """
+
+    def __init__(
+        self,
+        guest: Any,
+        target_mdevs: Mapping[str, str],
+        max_downtime_ms: int,
+    ) -> None:
+        super().__init__(guest, max_downtime_ms)
+        self._target_mdevs = target_mdevs
+
+    def migrate(
+        self,
+        destination: str,
+        migrate_uri: str | None = None,
+        migrate_disks: Any = None,
+        destination_xml: str | None = None,
+        flags: int = 0,
+        bandwidth: int = 0,
+        **others: Any,
+    ) -> Any:
+        """Migrate the guest onto its target mdevs.
+
+        Nova hands the same document to libvirt as live and as persistent
+        definition. From Nova 29 it has been rewritten already.
+        """
+        if destination_xml is None:
+            destination_xml = self._guest.get_xml_desc(dump_migratable=True)
+        if guest_xml.named_mdevs(destination_xml) != frozenset(
+            self._target_mdevs.values()
+        ):
+            destination_xml = guest_xml.replace_mdevs(
+                destination_xml, self._target_mdevs
+            )
+        flags, dropped = transport.drop_unsupported(flags)
+        if dropped:
+            LOG.warning(
+                "Not used for a guest with mdevs: %s", ", ".join(dropped)
+            )
+        if self._max_downtime_ms:
+            self._guest.migrate_configure_max_downtime(self._max_downtime_ms)
+        return self._guest.migrate(
+            destination,
+            migrate_uri=migrate_uri,
+            migrate_disks=migrate_disks,
+            destination_xml=destination_xml,
+            flags=flags,
+            bandwidth=bandwidth,
+            **others,
+        )
+
+
+class MonitoredGuest(_Wrapper):
+    """A guest that is neither paused nor post-copied to complete."""
+
+    def migrate_configure_max_downtime(self, mstime: int) -> None:
+        """Limit the downtime by our own option, if it is set."""
+        self._guest.migrate_configure_max_downtime(
+            self._max_downtime_ms or mstime
+        )
+
+    def pause(self) -> None:
+        """Do not pause: the device would go on, and never converge."""
+        LOG.warning(
+            "Not paused: a guest with mdevs is not migrated paused; raise "
+            "its downtime limit or abort the migration"
+        )
+
+    def migrate_start_postcopy(self) -> None:
+        """Do not start post-copy: QEMU loses the guest, or refuses."""
+        LOG.warning("Not post-copied: the guest has mdevs")

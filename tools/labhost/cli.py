@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of ``tools/lab``."""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labhost import agent, lab, monitor, state, terminal
+from labhost.failure import LabError
+from labhost.layout import HOSTS, TOP, WorkFolder
+
+TEST_LIMIT_S = 1200
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(WorkFolder.default(), options) or 0)
+    except LabError as exc:
+        terminal.say(str(exc))
+        return 1
+
+
+def _build(work: WorkFolder, _: argparse.Namespace) -> None:
+    with work.lock():
+        built = lab.build(work)
+    _print(str(built.path))
+
+
+def _up(work: WorkFolder, options: argparse.Namespace) -> None:
+    with work.lock():
+        lab.up(work)
+    _status(work, options)
+
+
+def _down(work: WorkFolder, _: argparse.Namespace) -> None:
+    with work.lock():
+        lab.down(work)
+
+
+def _reset(work: WorkFolder, options: argparse.Namespace) -> None:
+    with work.lock():
+        lab.reset(work, options.host, keep_disk=options.keep_disk)
+
+
+def _status(work: WorkFolder, options: argparse.Namespace) -> int:
+    hosts = state.load(work)
+    described = [lab.describe(host) for host in hosts.values()]
+    if getattr(options, "json", False):
+        _print(json.dumps({"hosts": described}, indent=2))
+    else:
+        _print(_table(described) or "no host was started")
+    ready = [host for host in described if host["running"]]
+    return 0 if len(ready) == len(HOSTS) else 1
+
+
+def _exec(work: WorkFolder, options: argparse.Namespace) -> int:
+    words = options.words
+    host = lab.running(work, options.host)
+    script = words[0] if len(words) == 1 else shlex.join(words)
+    answer = agent.run(host, script, options.limit)
+    sys.stdout.write(answer.stdout)
+    sys.stderr.write(answer.stderr)
+    return answer.status
+
+
+def _link(work: WorkFolder, options: argparse.Namespace) -> None:
+    host = lab.running(work, options.host)
+    up = options.state == "up"
+    folder = Path(host.folder)
+    monitor.execute(folder, "set_link", name="link-card", up=up)
+
+
+def _test(work: WorkFolder, options: argparse.Namespace) -> int:
+    was_up = any(host.is_running() for host in state.load(work).values())
+    with work.lock():
+        lab.up(work)
+    command = [sys.executable, "-m", "pytest", str(TOP / "tests/lab")]
+    try:
+        return subprocess.run(
+            [*command, *options.words],
+            cwd=TOP,
+            timeout=TEST_LIMIT_S,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        raise LabError(f"no end of the tests in {TEST_LIMIT_S} s") from None
+    finally:
+        if not was_up:
+            _down(work, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tools/lab",
+        description="Two libvirt/QEMU hosts with mediated devices.",
+        epilog="MDEV_LAB_DIR names the work folder (default: .lab).",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "build", _build, "build the hosts' image")
+    _add(commands, "up", _up, "start the hosts that do not run, and wait")
+    _add(commands, "down", _down, "stop the hosts and drop their disks")
+    status = _add(commands, "status", _status, "say what runs, and where")
+    status.add_argument("--json", action="store_true")
+    reset = _add(commands, "reset", _reset, "start one host afresh")
+    _add_host(reset)
+    reset.add_argument("--keep-disk", action="store_true")
+    run = _add(commands, "exec", _exec, "run a command inside a host")
+    run.add_argument("--limit", type=int, default=60, help="seconds")
+    _add_host(run)
+    run.add_argument("words", nargs="+", metavar="COMMAND")
+    link = _add(commands, "link", _link, "cut or mend the hosts' link")
+    _add_host(link)
+    link.add_argument("state", choices=("up", "down"))
+    test = _add(commands, "test", _test, "run tests/lab on the hosts")
+    test.add_argument("words", nargs="*", metavar="PYTEST_ARGUMENT")
+    return parser
+
+
+def _add(commands: Any, name: str, run: Any, text: str) -> Any:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_host(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("host", choices=sorted(HOSTS))
+
+
+def _table(described: list[dict[str, Any]]) -> str:
+    names = ("client_uri", "peer_uri", "migrate_uri", "accelerator", "pid")
+    return "\n".join(
+        f"host {host['name']}: {'runs' if host['running'] else 'is down'}"
+        + "".join(f"\n  {name:12} {host[name]}" for name in names)
+        for host in described
+    )
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring both hosts up and down."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from labhost import image, machine, program, state, terminal
+from labhost.failure import LabError
+from labhost.layout import GUEST_PROGRAM, HOSTS, WorkFolder
+from labhost.state import RunningHost
+
+
+def build(work: WorkFolder) -> image.Image:
+    """Return the image, building it if its inputs changed."""
+    hosts = state.load(work).values()
+    in_use = [Path(host.image) for host in hosts if host.is_running()]
+    return image.build(work, in_use)
+
+
+def up(work: WorkFolder) -> None:
+    """Start the hosts that do not run, and wait for all.
+
+    :raises LabError: if one does not become ready.
+    """
+    hosts = state.load(work)
+    down_now = [
+        n for n in HOSTS if n not in hosts or not hosts[n].is_running()
+    ]
+    if down_now:
+        built = build(work)
+        accelerator = _accelerator(built)
+        for name in down_now:
+            machine.forget_disk(work, HOSTS[name])
+            _start(work, name, built, accelerator)
+    for host in state.load(work).values():
+        machine.wait_until_ready(host)
+
+
+def down(work: WorkFolder) -> None:
+    """Stop the hosts and drop their disks; harmless if none runs."""
+    for name, host in state.load(work).items():
+        machine.stop(host)
+        machine.forget_disk(work, HOSTS[name])
+    state.store(work, {})
+
+
+def reset(work: WorkFolder, name: str, *, keep_disk: bool) -> None:
+    """Stop one host as by a power cut, start it and wait.
+
+    :param keep_disk: keep what it has written, as defined guests.
+    :raises LabError: if it was never started, or is not ready in time.
+    """
+    host = state.load(work).get(name)
+    if host is None:
+        raise LabError(f"host {name} was not started: run tools/lab up")
+    machine.stop(host)
+    if not keep_disk:
+        machine.forget_disk(work, HOSTS[name])
+    built = image.Image(Path(host.image))
+    _start(work, name, built, host.accelerator)
+    machine.wait_until_ready(running(work, name))
+
+
+def running(work: WorkFolder, name: str) -> RunningHost:
+    """Return a host that runs.
+
+    :raises LabError: if it does not.
+    """
+    host = state.load(work).get(name)
+    if host is None or not host.is_running():
+        raise LabError(f"host {name} does not run: run tools/lab up")
+    return host
+
+
+def describe(host: RunningHost) -> dict[str, Any]:
+    """Return everything a test needs to know about a host."""
+    spec = HOSTS[host.name]
+    return {
+        "name": host.name,
+        "running": host.is_running(),
+        "pid": host.pid,
+        "accelerator": host.accelerator,
+        "client_uri": host.client_uri,
+        "peer_uri": host.peer_uri,
+        "migrate_uri": host.migrate_uri,
+        "libvirtd_port": host.libvirtd_port,
+        "agent_port": host.agent_port,
+        "host_uuid": spec.uuid,
+        "address": spec.address,
+        "console_log": str(host.console_log),
+        "guest_program": GUEST_PROGRAM,
+    }
+
+
+def _start(
+    work: WorkFolder, name: str, built: image.Image, accelerator: str
+) -> None:
+    terminal.say(f"starting host {name} ({accelerator})")
+    host = machine.start(work, HOSTS[name], built, accelerator)
+    state.store(work, state.load(work) | {name: host})
+
+
+def _accelerator(built: image.Image) -> str:
+    """Return what runs the hosts: KVM if it works, else emulation."""
+    forced = os.environ.get("MDEV_LAB_ACCEL")
+    if forced:
+        return forced
+    return "kvm" if program.kvm_works(built.program) else "tcg"
