@@ -31,6 +31,3 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_preserve_defaults = True
-# Types that tests pass in, or that other projects document.
-autodoc_mock_imports: list[str] = []
-nitpicky = False

@@ -23,9 +23,6 @@ SCRIPTS = [
     if path.is_file() and path.suffix == ""
 ]
 SPDX = "# SPDX-License-Identifier: Apache-2.0"
-MAX_LINES = 350
-#: Longer on purpose: each is one list, or one translation, of one kind.
-LONG = {"exception.py", "libvirt_host.py", "ledger.py"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "log"}
 
 
@@ -91,14 +88,3 @@ def test_log_texts_are_constant(path):
 
     for call in _calls_of_log(tree):
         assert isinstance(call.args[0], ast.Constant), ast.unparse(call)
-
-
-def test_modules_stay_short():
-    """A module answers one question, so it fits on a few screens."""
-    long = {
-        path.name
-        for path in PACKAGE
-        if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES
-    }
-
-    assert long <= LONG

@@ -8,6 +8,7 @@ subclasses which have a code: the code, what it means, and what to do.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 
 from docutils import nodes
@@ -26,6 +27,11 @@ def _below(parent: type) -> Iterator[type[exception.MdevMigrateError]]:
         yield from _below(child)
 
 
+def _plain(text: str) -> str:
+    """Return a text in which no character is markup."""
+    return re.sub(r"([*`|_\\])", r"\\\1", text)
+
+
 def _lines(error: type[exception.MdevMigrateError]) -> Iterator[str]:
     meaning = inspect.getdoc(error) or ""
     yield f".. _{error.code}:"
@@ -33,7 +39,7 @@ def _lines(error: type[exception.MdevMigrateError]) -> Iterator[str]:
     yield f"``{error.code}``"
     yield f"    {meaning.splitlines()[0]}"
     yield ""
-    yield f"    *What to do:* {error.hint}."
+    yield f"    *What to do:* {_plain(error.hint)}."
     yield ""
 
 
