@@ -73,23 +73,29 @@ class MdevCompute:
         self._booting: dict[str, str] = {}
 
     @contextlib.contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Make whatever goes wrong in a pre-check a refusal.
+    def refusals(self, instance: Any) -> Iterator[None]:
+        """Make whatever goes wrong in an instance's pre-check a refusal.
 
         Anything else would put a guest that runs well into ERROR.
         """
         try:
             yield
         except exception.MdevMigrateError as error:
-            text = f"{error} ({error.code}: {error.hint})"
-            raise self._nova.refusal(text) from error
+            raise self._refusal(
+                instance, f"{error} ({error.code}: {error.hint})"
+            ) from error
         except Exception as error:
             if self._nova.is_refusal(error):
                 raise
             LOG.exception("A live migration pre-check could not be made")
-            raise self._nova.refusal(
-                f"{self.host.name}: could not be checked: {error}"
+            raise self._refusal(
+                instance, f"host {self.host.name} could not check it: {error}"
             ) from error
+
+    def _refusal(self, instance: Any, reason: str) -> Exception:
+        return self._nova.refusal(
+            f"Unable to migrate {instance.uuid}: {reason}"
+        )
 
     # Source -----------------------------------------------------------
 
@@ -202,8 +208,15 @@ class MdevCompute:
         The type is the one that the allocated provider is configured for:
         it is compared before anything is created.
 
+        :raises MdevTypeMissing: if a type of the guest is not enabled here.
         :raises ProviderTypesDiffer: if they are not the guest's types.
         """
+        enabled = self._driver.supported_vgpu_types
+        for mdev_type in types.values():
+            if mdev_type not in enabled:
+                raise exception.MdevTypeMissing(
+                    self.host.name, mdev_type, frozenset(enabled)
+                )
         found = []
         for provider, allocated in self._driver._vgpu_allocations(
             allocations

@@ -115,7 +115,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         """Destination: say whether this host takes guests with mdevs."""
         wanted = self.mdev_migration.wants_mdevs(instance)
         if wanted:
-            with self.mdev_migration.refusals():
+            with self.mdev_migration.refusals(instance):
                 self.mdev_migration.check_destination()
         data = super().check_can_live_migrate_destination(
             context,
@@ -137,7 +137,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         block_device_info: Any = None,
     ) -> Any:
         """Source: refuse, or tell the type of each mdev."""
-        with self.mdev_migration.refusals():
+        with self.mdev_migration.refusals(instance):
             types = self.mdev_migration.source_mdev_types(
                 instance, dest_check_data
             )
@@ -161,7 +161,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
 
         Stands in for Nova's own step of that name (29 and later).
         """
-        with self.mdev_migration.refusals():
+        with self.mdev_migration.refusals(instance):
             targets = self.mdev_migration.claim_targets(
                 instance, migrate_data, allocs, str(migration.uuid)
             )
@@ -186,7 +186,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Destination: see that the target mdevs are ready."""
         if has_mdevs(migrate_data):
-            with self.mdev_migration.refusals():
+            with self.mdev_migration.refusals(instance):
                 self.mdev_migration.prepare_targets(instance, migrate_data)
         return super().pre_live_migration(
             context,

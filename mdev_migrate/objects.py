@@ -13,6 +13,7 @@ from typing import Any
 
 from oslo_utils import versionutils
 from oslo_versionedobjects import base, fields
+from oslo_versionedobjects import exception as ovo_exception
 
 from mdev_migrate import exception
 from mdev_migrate.core import wire
@@ -28,21 +29,27 @@ MDEV_FIELDS: dict[str, fields.Field[Any]] = {
 }
 
 
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(versionutils.convert_version_to_tuple(version))
+
+
 def drop_mdev_fields(primitive: dict[str, Any], target_version: str) -> None:
     """Drop from a primitive what a version does not know.
 
     :param primitive: the object's fields; changed in place.
     :param target_version: as in ``1.10``.
     """
-    target = versionutils.convert_version_to_tuple(target_version)
-    if target < versionutils.convert_version_to_tuple(MDEV_VERSION):
+    if _number(target_version) < _number(MDEV_VERSION):
         for name in MDEV_FIELDS:
             primitive.pop(name, None)
 
 
-@base.VersionedObjectRegistry.register
+@base.VersionedObjectRegistry.register_if(False)
 class LibvirtLiveMigrateData(base.VersionedObject):
-    """What two hosts tell each other about a live migration.
+    """What two hosts tell each other about a live migration, without Nova.
+
+    It stays out of the registry of objects: that is one for the whole
+    process, and Nova's own class of the same name must keep its place.
 
     :ivar dst_supports_mdev_live_migration: the destination can receive a
         guest with mdevs.
@@ -57,6 +64,23 @@ class LibvirtLiveMigrateData(base.VersionedObject):
     OBJ_PROJECT_NAMESPACE = "nova"
 
     fields = MDEV_FIELDS
+
+    @classmethod
+    def obj_class_from_name(
+        cls, objname: str, objver: str
+    ) -> type[LibvirtLiveMigrateData]:
+        """Return the class that a primitive is read with: this one.
+
+        :raises UnsupportedObjectError: if it is of another name.
+        :raises IncompatibleObjectVersion: if it is of a newer version.
+        """
+        if objname != cls.obj_name():
+            raise ovo_exception.UnsupportedObjectError(objtype=objname)
+        if _number(objver) > _number(cls.VERSION):
+            raise ovo_exception.IncompatibleObjectVersion(
+                objname=objname, objver=objver, supported=cls.VERSION
+            )
+        return cls
 
     def obj_make_compatible(
         self, primitive: dict[str, Any], target_version: str

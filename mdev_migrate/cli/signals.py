@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What signals do: end a command at once, or stop a migration in order."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+#: Ctrl-C, a polite kill, and a terminal that is gone.
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FIRST = (
+    "asked to stop: aborting the migration, then undoing what was prepared"
+)
+_AGAIN = "still rolling back; ending before that would leave mdevs behind"
+
+
+def _may_set() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextlib.contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process, even in the middle of a libvirt call.
+
+    Python's own handler would wait for the call to return, which takes
+    minutes if a host does not answer. For what changes nothing.
+    """
+    ours = _may_set() and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Stopper:
+    """Sets an event at the first signal, and asks for patience at more."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.stop = threading.Event()
+        self._say = say
+        self._heard = 0
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self._heard += 1
+        first = self._heard == 1
+        if first:
+            # Only once: a handler may interrupt itself, and Event.set()
+            # inside Event.set() would wait for itself.
+            self.stop.set()
+        with contextlib.suppress(RuntimeError):
+            # Raised if the signal came in the middle of writing a line.
+            self._say(_FIRST if first else _AGAIN)
+
+
+@contextlib.contextmanager
+def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Lend an event that Ctrl-C, SIGTERM and SIGHUP set.
+
+    Nothing is raised into the block: it looks at the event when it is
+    ready to. A signal that was ignored, as by nohup, stays so.
+
+    :param say: is told what the signal did.
+    """
+    stopper = _Stopper(say)
+    before = {}
+    try:
+        for number in _STOPPING if _may_set() else ():
+            handler = signal.getsignal(number)
+            if handler is not signal.SIG_IGN:
+                before[number] = handler
+                signal.signal(number, stopper)
+        yield stopper.stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of a compute service, group ``[mdev_migrate]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oslo_config import cfg
+
+from mdev_migrate.core import transport
+from mdev_migrate.service import Limits
+
+GROUP = cfg.OptGroup(
+    "mdev_migrate",
+    title="Live migration of guests with mediated devices",
+)
+
+OPTIONS = [
+    cfg.IntOpt(
+        "max_downtime",
+        default=0,
+        min=0,
+        max=transport.MAX_DOWNTIME_MS,
+        mutable=True,
+        help="""\
+How long a guest with mdevs may stand still while it switches over to the
+destination, in milliseconds. The state of a vGPU is sent in that time: a
+frame buffer of some GiB needs tens of seconds, so NVIDIA's driver is usually
+given 500000. Applies to guests with mdevs alone; 0 leaves them to
+``[libvirt]live_migration_downtime`` and its steps like all others.
+""",
+    ),
+    cfg.StrOpt(
+        "state_dir",
+        default="$instances_path/mdev-migrate",
+        help="""\
+Folder for the ledger of target mdevs that are claimed for incoming
+migrations. It must survive a restart of the service. Give the
+``mdev-migrate`` command the same folder (``--state-dir``) if operators use
+it on this host, so that it and Nova see each other's claims.
+""",
+    ),
+    cfg.FloatOpt(
+        "listed_timeout",
+        default=10.0,
+        min=0.0,
+        mutable=True,
+        help="""\
+How long to wait, in seconds, for a created mdev to be listed by libvirt.
+""",
+    ),
+    cfg.FloatOpt(
+        "busy_timeout",
+        default=60.0,
+        min=0.0,
+        mutable=True,
+        help="""\
+How long a rollback tries, in seconds, to remove a target mdev that is busy.
+One that stays busy is not given to any guest.
+""",
+    ),
+]
+
+
+def register(configuration: Any) -> None:
+    """Register the options on a ConfigOpts."""
+    configuration.register_group(GROUP)
+    configuration.register_opts(OPTIONS, GROUP)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Return the options for oslo-config-generator."""
+    return [(GROUP, OPTIONS)]
+
+
+def limits(configuration: Any) -> Limits:
+    """Return the time limits that are configured."""
+    group = configuration.mdev_migrate
+    return Limits(listed_s=group.listed_timeout, busy_s=group.busy_timeout)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composed driver class: the mixin first, Nova's class second.
+
+Nova's own code says ``super(LibvirtDriver, self)`` and looks that name up in
+its module when it runs: nothing here may be bound to that name there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from typing import Any
+
+import nova.conf
+from nova import context as nova_context
+from nova import exception as nova_exception
+from nova import objects as nova_objects
+from nova.virt.libvirt import driver
+from oslo_concurrency import lockutils
+from oslo_log import log
+
+from mdev_migrate import conf
+from mdev_migrate.compute import MdevCompute
+from mdev_migrate.core import claims
+from mdev_migrate.driver import MdevLiveMigrationMixin
+from mdev_migrate.ledger import FileStore
+from mdev_migrate.nova import manager, migrate_data
+
+LOG = log.getLogger(__name__)
+CONF = nova.conf.CONF
+
+migrate_data.extend()
+conf.register(CONF)
+
+#: Statuses in which a live migration will do nothing more.
+_OVER = frozenset(
+    ("completed", "failed", "cancelled", "error", "done", "confirmed")
+)
+
+
+class NovaServices:
+    """What Nova provides besides the driver; see ``compute.Nova``."""
+
+    def refusal(self, text: str) -> Exception:
+        """Return the error that makes the conductor try another host."""
+        error: Exception = nova_exception.MigrationPreCheckError(reason=text)
+        return error
+
+    def is_refusal(self, error: Exception) -> bool:
+        """Tell whether the conductor takes an error for a refusal."""
+        return isinstance(error, nova_exception.MigrationPreCheckError)
+
+    def vgpu_lock(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the lock under which Nova chooses mdevs."""
+        lock: contextlib.AbstractContextManager[Any] = lockutils.lock(
+            driver.VGPU_RESOURCE_SEMAPHORE, lock_file_prefix="nova-"
+        )
+        return lock
+
+    def is_over(self, migration_uuid: str, host: str) -> bool:
+        """Tell whether a migration is over, or goes to another host."""
+        context = nova_context.get_admin_context()
+        try:
+            migration = nova_objects.Migration.get_by_uuid(
+                context, migration_uuid
+            )
+        except nova_exception.MigrationNotFound:
+            return True
+        elsewhere = migration.dest_compute not in (None, host)
+        return migration.status in _OVER or elsewhere
+
+
+class LibvirtDriver(
+    MdevLiveMigrationMixin,
+    driver.LibvirtDriver,  # type: ignore[misc]
+):
+    """Nova's LibvirtDriver with live migration of guests with mdevs."""
+
+    def make_mdev_migration(self) -> MdevCompute:
+        """Return the mixin's work, with claims that outlive the service."""
+        return MdevCompute(
+            self,
+            NovaServices(),
+            limits=conf.limits(CONF),
+            claim_table=claims.ClaimTable(_LateStore(self)),
+        )
+
+    def init_host(self, host: str) -> None:
+        """Reach into the compute manager, before it serves."""
+        manager.wrap(self.virtapi._compute, self)
+        super().init_host(host)
+
+    def _mdev_max_downtime(self) -> int:
+        return int(CONF.mdev_migrate.max_downtime)
+
+
+class _LateStore:
+    """The ledger's file, opened when claims are first looked at.
+
+    The driver is made before libvirt is asked anything.
+    """
+
+    def __init__(self, owner: LibvirtDriver) -> None:
+        self._driver = owner
+        self._store: FileStore | None = None
+
+    def edit(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        """Lend the claims; see ``claims.Store``."""
+        if self._store is None:
+            self._store = FileStore(
+                pathlib.Path(CONF.mdev_migrate.state_dir),
+                self._driver.mdev_migration.host.facts(),
+                LOG.warning,
+            )
+        return self._store.edit()

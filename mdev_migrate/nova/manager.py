@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be changed in the compute manager: all of it is here.
+
+The driver reaches its manager through its virt API object. RPC and the
+manager itself look methods up on the instance, so wrapping them there is
+enough; no class of Nova's is touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from nova.virt import driver as virt_driver
+
+from mdev_migrate.compute import has_mdevs
+
+_MARK = "_mdev_migrate_wrapped"
+
+
+def wrap(manager: Any, driver: Any) -> None:
+    """Wrap a compute manager's methods, once.
+
+    :param driver: its driver, with the mixin.
+    """
+    if getattr(manager, _MARK, False):
+        return
+    setattr(manager, _MARK, True)
+    if not hasattr(
+        virt_driver.ComputeDriver, "check_source_migrate_data_at_dest"
+    ):
+        _wrap(manager, "check_can_live_migrate_destination", _check(driver))
+    succeeding = threading.local()
+    _wrap(manager, "_post_live_migration", _note_success(succeeding))
+    _wrap(manager, "_live_migration_cleanup_flags", _reach(succeeding))
+
+
+def _wrap(manager: Any, name: str, around: Callable[..., Any]) -> None:
+    stock = getattr(manager, name)
+
+    @functools.wraps(stock)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return around(manager, stock, *args, **kwargs)
+
+    setattr(manager, name, wrapped)
+
+
+def _check(driver: Any) -> Callable[..., Any]:
+    """Call, up to Nova 28, the hook that Nova 29 calls by itself."""
+
+    def check(
+        manager: Any,
+        stock: Callable[..., Any],
+        ctxt: Any,
+        instance: Any,
+        block_migration: Any,
+        disk_over_commit: Any,
+        migration: Any,
+        limits: Any,
+    ) -> Any:
+        data = stock(
+            ctxt,
+            instance,
+            block_migration,
+            disk_over_commit,
+            migration,
+            limits,
+        )
+        with driver.mdev_migration.refusals(instance):
+            wanted = driver.mdev_migration.wants_mdevs(instance)
+            if not has_mdevs(data) and not wanted:
+                return data
+            allocations = manager.reportclient.get_allocations_for_consumer(
+                ctxt, instance.uuid
+            )
+        return driver.check_source_migrate_data_at_dest(
+            ctxt, instance, data, migration, limits, allocations
+        )
+
+    return check
+
+
+def _note_success(succeeding: threading.local) -> Callable[..., Any]:
+    """Note that a migration ends well while the source cleans up."""
+
+    def note(
+        _manager: Any, stock: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        succeeding.now = True
+        try:
+            return stock(*args, **kwargs)
+        finally:
+            succeeding.now = False
+
+    return note
+
+
+def _reach(succeeding: threading.local) -> Callable[..., Any]:
+    """Let a rollback reach the destination whenever there is a claim.
+
+    Nova does not call it for instances on shared storage. The disks there
+    are the running guest's: if the claim is the only reason for the call,
+    they are not to be destroyed.
+    """
+
+    def flags(
+        _manager: Any,
+        stock: Callable[..., Any],
+        migrate_data: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        do_cleanup, destroy_disks = stock(migrate_data, *args, **kwargs)
+        if do_cleanup or getattr(succeeding, "now", False):
+            return do_cleanup, destroy_disks
+        return (True, False) if has_mdevs(migrate_data) else (False, False)
+
+    return flags
