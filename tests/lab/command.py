@@ -77,7 +77,7 @@ class Command:
 
     def start(self, *words: str) -> Running:
         """Start a command and do not wait for its end."""
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own command
             [str(PROGRAM), *words, "--json"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

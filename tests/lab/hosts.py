@@ -115,17 +115,28 @@ class LabHost:
     def make_mdevs(self, *mdev_types: str) -> list[str]:
         """Create mdevs as an administrator does, without libvirt."""
         uuids = [str(uuid.uuid4()) for _ in mdev_types]
-        pairs = zip(uuids, mdev_types, strict=True)
-        self.run(
-            "set -e\n"
-            + "\n".join(f"echo {u} >{TYPES}/{t}/create" for u, t in pairs)
-        )
-        until("list of the new mdevs", lambda: self.mdevs().keys() >= {*uuids})
+        for mdev, mdev_type in zip(uuids, mdev_types, strict=True):
+            self.run(f"echo {mdev} >{TYPES}/{mdev_type}/create")
+        until("list of the new mdevs", lambda: self._listed(uuids))
         return uuids
 
-    def fill(self, ports: int) -> None:
-        """Use up ports of the parent, mostly by mdevs of type mtty-2."""
-        self.make_mdevs(*["mtty-2"] * (ports // 2), *["mtty-1"] * (ports % 2))
+    def _listed(self, uuids: list[str]) -> bool:
+        """Tell whether libvirt knows mdevs; tell it again if it does not.
+
+        When many come at once it may take one for not active, for good.
+        """
+        missing = [*({*uuids} - self.mdevs().keys())]
+        if missing:
+            time.sleep(0.5)
+            self.run(
+                "\n".join(f"echo add >{_MDEVS}/{m}/uevent" for m in missing)
+            )
+        return not missing
+
+    def fill(self, ports: int) -> list[str]:
+        """Use up ports of the parent and return the mdevs that do so."""
+        pairs, single = divmod(ports, 2)
+        return self.make_mdevs(*["mtty-2"] * pairs, *["mtty-1"] * single)
 
     def remove_mdev(self, mdev: str) -> None:
         """Destroy an mdev without libvirt; wait until it is not listed."""
@@ -206,7 +217,7 @@ class LabHost:
         """Wait until a guest has counted further, and return how far."""
         return until(
             f"count of {name} beyond {beyond}",
-            lambda: (n if (n := self.count(name)) > beyond else 0),
+            lambda: n if (n := self.count(name)) > beyond else 0,
         )
 
     # Afterwards -------------------------------------------------------
