@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installed command, run as programs run it: with ``--json``."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -50,6 +51,11 @@ class Running:
     def signal(self, number: int) -> None:
         """Send the command a signal."""
         self.process.send_signal(number)
+
+    def let_run(self, seconds: float) -> None:
+        """Wait for so long, or until the command has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
 
     def end(self, limit_s: float = LIMIT_S) -> Answer:
         """Wait for the end of the command."""

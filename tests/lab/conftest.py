@@ -4,7 +4,6 @@
 import itertools
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from labhost.layout import WorkFolder
 
 from tests.lab.command import Command
 from tests.lab.hosts import LabHost
+from tests.lab.scenes import Guest, Scene
 
 _numbers = itertools.count(1)
 
@@ -61,17 +61,6 @@ def command(tmp_path: Path, emptied: None) -> Iterator[Command]:
     command.stop_all()
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A guest that was started on host a.
-
-    :ivar mdevs: its source mdevs, in its order.
-    """
-
-    name: str
-    mdevs: list[str]
-
-
 @pytest.fixture
 def start(a: LabHost) -> Callable[..., Guest]:
     """Return what starts a guest with mdevs of some types on host a."""
@@ -85,3 +74,18 @@ def start(a: LabHost) -> Callable[..., Guest]:
         return Guest(name, mdevs)
 
     return start
+
+
+@pytest.fixture
+def scene(
+    a: LabHost, b: LabHost, command: Command, start: Callable[..., Guest]
+) -> Callable[..., Scene]:
+    """Return what starts a guest with an mdev."""
+
+    def scene(*, reused: bool = True, **how: object) -> Scene:
+        if reused:
+            b.make_mdevs("mtty-1")
+        guest = start("mtty-1", **how)
+        return Scene(a, b, command, guest, b.mdevs(), a.count(guest.name))
+
+    return scene

@@ -1,24 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migration fails midway: the guest runs on, and the next one succeeds."""
 
-import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from mdev_migrate.core.phases import Step
-from mdev_migrate.service import Limits, MdevMigration
-from mdev_migrate.workflow import GuestMigration, Options, Outcome, Silent
+from mdev_migrate.workflow import Silent
 from tests.lab import proxy
-from tests.lab.command import Answer, Command, Running
-from tests.lab.conftest import Guest
+from tests.lab.command import Answer
 from tests.lab.hosts import TYPES, LabHost, until
-
-#: Makes a guest that a slow migration does not catch up with.
-BUSY = {"dirty_mib": 16}
-SLOW = ("--bandwidth", "1")
+from tests.lab.scenes import BUSY, SLOW, Scene
 
 
 class Meddler(Silent):
@@ -41,81 +34,10 @@ class Meddler(Silent):
             self._act(self._host, mdev)
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A guest on host a, and what was there before its migration.
-
-    :ivar before: the mdevs of host b.
-    """
-
-    a: LabHost
-    b: LabHost
-    command: Command
-    guest: Guest
-    before: dict[str, str]
-    count: int
-
-    def migrate(self, *words: str, uri: str | None = None) -> Running:
-        """Start the command."""
-        source = uri or self.a.client_uri
-        journey = (self.guest.name, "-c", source, *self.b.towards)
-        return self.command.start("migrate", *journey, *words)
-
-    def migrate_by_library(self, meddler: Meddler) -> Outcome:
-        """Migrate by the public library, with somebody who meddles."""
-        with (
-            contextlib.closing(self.a.open()) as source,
-            contextlib.closing(self.b.open()) as destination,
-        ):
-            return GuestMigration(
-                source,
-                MdevMigration(destination, limits=Limits(listed_s=2.0)),
-                self.guest.name,
-                Options(
-                    peer_uri=self.b.peer_uri, migrate_uri=self.b.migrate_uri
-                ),
-                observer=meddler,
-            ).run()
-
-    def wait_for_copy(self) -> None:
-        """Wait until a part of the guest's memory was sent."""
-        until("copy of memory", lambda: self.a.copied(self.guest.name) > 2**20)
-
-    def see_undone(self) -> None:
-        """See the guest run on, and the destination as it was."""
-        name = self.guest.name
-        assert self.a.see_counting(name, self.count) > self.count
-        assert not self.a.has_job(name)
-        assert self.b.inventory().guests == ()
-        assert self.b.mdevs() == self.before
-
-    def see_next_succeed(self) -> None:
-        """See that nothing stands in the way of the next attempt."""
-        before = self.a.count(self.guest.name)
-        answer = self.migrate().end()
-        assert (answer.status, answer.code) == (0, None), answer
-        assert self.b.see_counting(self.guest.name, before) > before
-
-
 @pytest.fixture(params=["created", "reused"])
 def reused(request: pytest.FixtureRequest) -> bool:
     """Tell whether the target is there before the migration."""
     return bool(request.param == "reused")
-
-
-@pytest.fixture
-def scene(
-    a: LabHost, b: LabHost, command: Command, start: Callable[..., Guest]
-) -> Callable[..., Scene]:
-    """Return what starts a guest with an mdev."""
-
-    def scene(*, reused: bool = True, **how: object) -> Scene:
-        if reused:
-            b.make_mdevs("mtty-1")
-        guest = start("mtty-1", **how)
-        return Scene(a, b, command, guest, b.mdevs(), a.count(guest.name))
-
-    return scene
 
 
 def vanish(host: LabHost, mdev: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.lab.command import Answer, Command
-from tests.lab.conftest import Guest
 from tests.lab.hosts import LabHost
+from tests.lab.scenes import Guest
 
 STEPS = [
     *("check", "plan", "claim", "create", "prepare"),

@@ -9,8 +9,8 @@ import pytest
 
 from tests.lab import guests
 from tests.lab.command import Answer, Command
-from tests.lab.conftest import Guest
 from tests.lab.hosts import PORTS, LabHost
+from tests.lab.scenes import Guest
 
 Refuse = Callable[..., Answer]
 
