@@ -54,9 +54,9 @@ def test_the_command_is_killed_at_random_moments(
             assert to.mdevs() == before
         else:
             assert sorted(to.mdevs().values()) == ["mtty-1", "mtty-2"]
-        assert command.run("claims", "-c", to.client_uri).document[
-            "claims"
-        ] == ([])
+        assert (
+            command.run("claims", "-c", to.client_uri).document["claims"] == []
+        )
         place = after
     to = b if place is a else a
     last = command.run(
