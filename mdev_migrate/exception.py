@@ -17,6 +17,7 @@
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
+    |   |-- KernelUnknown
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost

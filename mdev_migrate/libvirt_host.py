@@ -116,7 +116,11 @@ class LibvirtHost:
 
         :raises HostUnreachable: if it cannot be opened.
         """
-        return cls(uri, kernel=local_kernel(uri))
+        host = cls(uri)
+        with host._calling("virConnectGetURI"):
+            # Not the URI given: that may be an alias from libvirt.conf.
+            host._kernel = local_kernel(host._connection.getURI())
+        return host
 
     @property
     def uri(self) -> str:
@@ -175,7 +179,7 @@ class LibvirtHost:
         root = documents.parse(capabilities, "capabilities XML")
         return model.HostFacts(
             name=self.name,
-            host_uuid=root.findtext("host/uuid") or "unknown",
+            host_uuid=root.findtext("host/uuid") or "",
             libvirt=model.Version.unpack(daemon),
             qemu=model.Version.unpack(qemu),
             kernel=self._kernel,

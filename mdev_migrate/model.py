@@ -190,7 +190,7 @@ class HostFacts:
     """Who a host is and what runs on it.
 
     :ivar name: its hostname, for texts.
-    :ivar host_uuid: libvirt's UUID of the host.
+    :ivar host_uuid: libvirt's UUID of the host; empty if it tells none.
     :ivar kernel: None if unknown: libvirt does not report the kernel of a
         remote host.
     """

@@ -90,7 +90,7 @@ class MdevMigration(Generic[H]):
     ) -> allocation.AllocationPlan:
         """Claim target mdevs on this host and create those that are new.
 
-        A parent that refuses to create a type is planned around. If none
+        A parent that refuses to create mdevs is planned around. If none
         is left, all that was created is removed and the claim released.
 
         :param entering: is told each step before it is tried.
@@ -105,8 +105,11 @@ class MdevMigration(Generic[H]):
                 plan = self._claim(
                     instance_uuid, wanted, avoid, note, may_replace
                 )
-            except exception.TooFewMdevs as error:
-                raise failure or error from None
+            except exception.TooFewMdevs:
+                if failure is None:
+                    raise
+                entering(phases.Step.CREATE)
+                raise failure from None
             entering(phases.Step.CREATE)
             self.claims.advance(instance_uuid, phases.Step.CREATE)
             try:
@@ -115,7 +118,7 @@ class MdevMigration(Generic[H]):
                 if self.roll_back(instance_uuid, phases.Step.CREATE, plan):
                     raise
                 failure = error
-                avoid.add((error.parent, error.mdev_type))
+                avoid.add(allocation.refused_together(plan, error.uuid))
             except BaseException:
                 self.roll_back(instance_uuid, phases.Step.CREATE, plan)
                 raise

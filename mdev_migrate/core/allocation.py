@@ -7,7 +7,7 @@ only how many more the parent would create *if it created nothing else*.
 with the most available instances takes one unit each, another type as many
 whole units as explain its number. A vendor whose rule is stricter (one type
 a parent, say) refuses the creation; the caller then plans again and
-``avoid``\\ s that type on that parent.
+``avoid``\\ s on that parent what could not be had together.
 
 An mdev that is promised but does not exist, be it by a claim or because a
 guest that is shut off names it, takes room as if it existed.
@@ -30,8 +30,8 @@ from fractions import Fraction
 from mdev_migrate import exception, model
 from mdev_migrate.core import pairing
 
-#: A type on a parent that a plan must not create: parent, mdev type.
-Avoided = tuple[str, str]
+#: What a plan must not create together on a parent: parent, mdev types.
+Avoided = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,9 @@ class _Room:
         self, parent: model.Parent, avoid: Collection[Avoided]
     ) -> None:
         self.name = parent.name
-        self._avoid = {kind for name, kind in avoid if name == parent.name}
+        self._avoid = [
+            Counter(kinds) for name, kinds in avoid if name == parent.name
+        ]
         self._available = {
             offered.mdev_type: offered.available_instances
             for offered in parent.types
@@ -95,7 +97,9 @@ class _Room:
     def fits(self, counts: Mapping[str, int]) -> bool:
         """Tell whether so many mdevs of each type fit in together."""
         asked = {kind: count for kind, count in counts.items() if count}
-        if not asked.keys() <= self._available.keys() - self._avoid:
+        if not asked.keys() <= self._available.keys():
+            return False
+        if any(together <= Counter(asked) for together in self._avoid):
             return False
         units = (self._units(kind) * count for kind, count in asked.items())
         return not asked or sum(units, self._promised) <= self._total
@@ -188,7 +192,7 @@ def _unfit(
     for want in wanted:
         apis.setdefault(want.mdev_type, set()).add(want.device_api)
     return frozenset(
-        (parent.name, offered.mdev_type)
+        (parent.name, (offered.mdev_type,))
         for parent in inventory.parents
         for offered in parent.types
         if offered.mdev_type in apis
@@ -281,6 +285,20 @@ def _plan_on(
     return AllocationPlan(tuple(reuse), tuple(create))
 
 
+def refused_together(plan: AllocationPlan, uuid: str) -> Avoided:
+    """Return what to avoid after an mdev of a plan could not be created.
+
+    That is its type with those created on its parent before it: a parent
+    that serves one type at a time refuses neither alone.
+    """
+    uuids = [mdev.uuid for mdev in plan.create]
+    failed = plan.create[uuids.index(uuid)]
+    tried = plan.create[: uuids.index(uuid) + 1]
+    return failed.parent, tuple(
+        sorted(m.mdev_type for m in tried if m.parent == failed.parent)
+    )
+
+
 def _new_mdev(want: model.WantedMdev, parent: str, uuid: str) -> model.Mdev:
     return model.Mdev(
         uuid=uuid,
@@ -308,7 +326,8 @@ def allocate(
     inventory gives the same plan but for the UUIDs of new mdevs.
 
     :param held: mdevs in the claims of other instances.
-    :param avoid: types not to be created on a parent.
+    :param avoid: what could not be created together on a parent: neither
+        that nor more than that is planned there.
     :param mint: returns the UUID for a new mdev.
     :raises MdevTypeMissing: if the destination lacks a type.
     :raises DeviceApiMissing: if it has a type only with another device API.
@@ -319,7 +338,7 @@ def allocate(
     spare = [
         mdev
         for mdev in available_mdevs(inventory, held)
-        if (mdev.parent, mdev.mdev_type) not in unfit
+        if (mdev.parent, (mdev.mdev_type,)) not in unfit
     ]
     rooms = _rooms(inventory, held, unfit.union(avoid))
     plans = [

@@ -27,7 +27,8 @@ def parse(text: str, document: str) -> etree._Element:
     try:
         root = etree.fromstring(text.encode(), parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise exception.XmlMalformed(document, f"{error}") from None
+        reason = " ".join(str(error).split())
+        raise exception.XmlMalformed(document, reason) from None
     if root.getroottree().docinfo.internalDTD is not None:
         raise exception.XmlMalformed(document, "has a DOCTYPE")
     return root

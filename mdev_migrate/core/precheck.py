@@ -120,7 +120,7 @@ def check_hosts_differ(
 
     :raises SameHost: if both have one host UUID; libvirt refuses that too.
     """
-    if source.host_uuid == destination.host_uuid:
+    if source.host_uuid and source.host_uuid == destination.host_uuid:
         raise exception.SameHost(
             source.name, destination.name, source.host_uuid
         )

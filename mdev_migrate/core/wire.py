@@ -22,12 +22,12 @@ def _uuid(field: str, text: object) -> str:
         ) from None
 
 
-def check_mdev_type(text: str) -> str:
+def check_mdev_type(text: object) -> str:
     """Return a type id that could be one.
 
     :raises ValueError: if it could not.
     """
-    if not _MDEV_TYPE.fullmatch(text):
+    if not isinstance(text, str) or not _MDEV_TYPE.fullmatch(text):
         raise ValueError(f"not an mdev type: {text!r:.80}")
     return text
 
@@ -52,7 +52,7 @@ def check_source_mdev_types(received: object) -> dict[str, str]:
         if uuid in types:
             raise exception.MigrateDataInvalid(field, f"{uuid} stands twice")
         try:
-            types[uuid] = check_mdev_type(str(mdev_type))
+            types[uuid] = check_mdev_type(mdev_type)
         except ValueError as error:
             raise exception.MigrateDataInvalid(field, str(error)) from None
     return types
@@ -69,10 +69,13 @@ def check_target_mdevs(
         target, a target none of ours, or two share one.
     """
     field = "target_mdevs"
-    targets = {
-        _uuid(field, source): _uuid(field, target)
+    pairs = [
+        (_uuid(field, source), _uuid(field, target))
         for source, target in _pairs(field, received)
-    }
+    ]
+    targets = dict(pairs)
+    if len(targets) != len(pairs):
+        raise exception.MigrateDataInvalid(field, "a source mdev stands twice")
     if targets.keys() != source_mdev_types.keys():
         odd = ", ".join(sorted(targets.keys() ^ source_mdev_types.keys()))
         raise exception.MigrateDataInvalid(

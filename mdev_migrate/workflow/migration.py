@@ -130,9 +130,12 @@ class GuestMigration:
             targets = pairing.pair_mdevs(report.wanted, plan.mdevs)
             self._outcome.target_mdevs = targets
             self._migrate(guest, self._prepare(guest, targets))
-        self._verify(guest, targets)
+        try:
+            self._verify(guest, targets)
+        finally:
+            # Verified or not: the guest itself holds its mdevs by now.
+            self._destination.claims.release(guest.instance_uuid)
         self._enter(Step.RELEASE)
-        self._destination.claims.release(guest.instance_uuid)
 
     @contextmanager
     def _undone_on_failure(
@@ -242,9 +245,24 @@ class GuestMigration:
     def _verify(self, guest: model.Guest, targets: dict[str, str]) -> None:
         """See that the guest runs on its target mdevs.
 
+        A host that fails to answer is asked again, and after
+        ``limits.settle_s`` that is a warning: the guest has moved, whether
+        or not anybody can look at it now.
+
         :raises GuestNotOnTargets: if it does not.
         """
         self._advance(Step.VERIFY, guest)
+        limits = self._destination.limits
+        deadline = settling.after(limits.settle_s)
+        while True:
+            try:
+                return self._look_there(guest, targets)
+            except exception.HostError as error:
+                if time.monotonic() > deadline:
+                    return self._warn(f"not verified: {error}")
+            time.sleep(limits.poll_s)
+
+    def _look_there(self, guest: model.Guest, targets: dict[str, str]) -> None:
         host, uuid = self._destination.host, guest.instance_uuid
         there = settling.find(host, uuid)
         if there is None or not there.running:

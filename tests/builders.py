@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short ways to write the values that the rules work on."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mdev_migrate import model
+
+MTTY_FILES = pathlib.Path(__file__).parent / "data" / "mtty"
+MTTY = "mtty_mtty"
+INSTANCE = "aaaaaaaa-0000-4000-8000-000000000002"
+
+
+def captured(name: str) -> str:
+    """Return a document captured from a real host."""
+    return (MTTY_FILES / name).read_text()
+
+
+def uuid(number: int) -> str:
+    """Return the UUID of a numbered mdev."""
+    return f"{number:08x}-0000-4000-8000-000000000000"
+
+
+def instance(number: int) -> str:
+    """Return the UUID of a numbered instance."""
+    return f"aaaaaaaa-0000-4000-8000-{number:012x}"
+
+
+def mdev(
+    number: int, mdev_type: str = "mtty-1", parent: str = MTTY, **facts: Any
+) -> model.Mdev:
+    """Return a numbered mdev."""
+    return model.Mdev(uuid(number), mdev_type, parent, **facts)
+
+
+def want(
+    number: int, mdev_type: str = "mtty-1", **facts: Any
+) -> model.WantedMdev:
+    """Return what a numbered source mdev asks for."""
+    return model.WantedMdev(uuid(number), mdev_type, **facts)
+
+
+def wants(*mdev_types: str) -> tuple[model.WantedMdev, ...]:
+    """Return what source mdevs of these types ask for, numbered from 1."""
+    return tuple(want(n, kind) for n, kind in enumerate(mdev_types, 1))
+
+
+def parent(
+    name: str = MTTY, device_api: str = "vfio-pci", /, **available: int
+) -> model.Parent:
+    """Return a parent; ``mtty_1=24`` offers 24 instances of ``mtty-1``."""
+    return model.Parent(
+        name,
+        tuple(
+            model.MdevType(kind.replace("_", "-"), device_api, instances)
+            for kind, instances in available.items()
+        ),
+    )
+
+
+def mtty(ports: int = 24, name: str = MTTY) -> model.Parent:
+    """Return a parent with so many serial ports left."""
+    return parent(name, mtty_1=ports, mtty_2=ports // 2)
+
+
+def guest(name: str = "vm", *mdevs: int, **facts: Any) -> model.Guest:
+    """Return a running, persistent guest with numbered mdevs."""
+    known: dict[str, Any] = {
+        "instance_uuid": INSTANCE,
+        "active": True,
+        "running": True,
+        "persistent": True,
+    }
+    return model.Guest(
+        name=name, mdevs=frozenset(map(uuid, mdevs)), **(known | facts)
+    )
+
+
+def inventory(
+    parents: Iterable[model.Parent] = (),
+    mdevs: Iterable[model.Mdev] = (),
+    guests: Iterable[model.Guest] = (),
+) -> model.Inventory:
+    """Return what a look at the destination found."""
+    return model.Inventory(
+        "host-b", tuple(parents), tuple(mdevs), tuple(guests)
+    )
+
+
+def minting(first: int = 0xF00) -> Callable[[], str]:
+    """Return a function that mints numbered UUIDs."""
+    numbers = itertools.count(first)
+    return lambda: uuid(next(numbers))

@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is a migration that fails undone, so that a retry succeeds?"""
+
+import threading
+
+import libvirt
+import pytest
+
+from mdev_migrate import exception, service, testing
+from mdev_migrate.core.phases import Step
+from mdev_migrate.workflow import Options
+from tests import builders, scenes
+
+TYPES = ("mtty-1", "mtty-2")
+SPARE = ("mtty-1",)
+
+
+def _error(detail="out of luck", code=libvirt.VIR_ERR_INTERNAL_ERROR):
+    return testing.libvirt_error(code, detail)
+
+
+def _at(phase, number, act):
+    """Return a pace that acts once, at a step of the migration.
+
+    What asks for blockers only begins, and is not meant.
+    """
+    met = []
+
+    def pace(step):
+        if (step.phase, step.number) == (phase, number):
+            met.append(step)
+            if len(met) == (2 if phase == "begin" else 1):
+                act()
+
+    return pace
+
+
+def _raise(error):
+    def act():
+        raise error
+
+    return act
+
+
+class _At(scenes.Silent):
+    """Does something when a step begins."""
+
+    def __init__(self, step, act):
+        self._step = step
+        self._act = act
+
+    def step(self, step, detail):
+        if step is self._step:
+            self._act()
+
+
+def _lose_peer(scene):
+    scene.group.pace = _at("copy", 3, scene.there.stop_daemon)
+
+
+def _assert_undone_and_retried(scene, outcome):
+    """Check all promises, now and after a retry, which must succeed."""
+    assert outcome.result == "failed"
+    assert scene.broken_promises(outcome) == []
+    again = scene.migrate()
+    assert (again.result, scene.broken_promises(again)) == ("migrated", [])
+
+
+FAILING_CALLS = {
+    "creation": ("nodeDeviceCreateXML", "host-b", 1),
+    "second creation": ("nodeDeviceCreateXML", "host-b", 2),
+    "migration": ("migrateToURI3", "host-a", 2),
+    "downtime": ("migrateSetMaxDowntime", "host-a", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "nth"), FAILING_CALLS.values(), ids=FAILING_CALLS
+)
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_call_that_fails(name, host, nth, persistent):
+    """The guest stays, all is as before, and a retry succeeds."""
+    scene = scenes.Scene(
+        (*TYPES, "mtty-2"), SPARE, persistent=persistent, persistent_mdevs=True
+    )
+    effect = testing.fail(_error())
+    for again in range(2 if name == "nodeDeviceCreateXML" else 1):
+        scene.group.faults.on(name, effect, host=host, nth=nth + again)
+
+    outcome = scene.migrate(options=Options(max_downtime_ms=500))
+
+    scene.group.faults.clear()
+    _assert_undone_and_retried(scene, outcome)
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [("begin", 0), ("prepare", 0), ("copy", 1), ("copy", 10), ("load", 0)],
+)
+def test_the_migration_fails_at_any_phase(phase, number):
+    """Targets that took part are destroyed, or made anew if reused."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.group.pace = _at(phase, number, _raise(_error()))
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.MigrationFailed)
+    assert outcome.error.reason == "internal error: out of luck"
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_mtty_2_in_place_of_mtty_1():
+    """A target that changed its type is found out, and made anew."""
+    scene = scenes.Scene(["mtty-1"], SPARE)
+    reused = builders.uuid(scenes.SPARE)
+
+    def swap():
+        (device,) = (
+            device
+            for device in scene.there.open().listAllDevices(0)
+            if device.name().startswith("mdev_")
+        )
+        document = device.XMLDesc(0).replace("mtty-1", "mtty-2")
+        device.destroy()
+        scene.there.open().nodeDeviceCreateXML(document)
+
+    outcome = scene.migrate(observer=_At(Step.PREPARE, swap))
+
+    assert isinstance(outcome.error, exception.MigrationFailed)
+    assert scene.there.mdevs()[reused].mdev_type == "mtty-1"
+    _assert_undone_and_retried(scene, outcome)
+
+
+@pytest.mark.parametrize("step", [Step.PREPARE, Step.MIGRATE])
+def test_created_target_vanishes(step):
+    """Somebody else removes it: an error, and no trace of ours."""
+    scene = scenes.Scene(["mtty-2"])
+
+    def vanish():
+        for device in scene.there.open().listAllDevices(0):
+            if device.name().startswith("mdev_"):
+                device.destroy()
+
+    outcome = scene.migrate(observer=_At(step, vanish))
+
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_reused_target_vanishes_before_the_claim():
+    """Another one is chosen in its place."""
+    scene = scenes.Scene(["mtty-1"], SPARE)
+
+    def vanish():
+        for device in scene.there.open().listAllDevices(0):
+            if device.name().startswith("mdev_"):
+                device.destroy()
+
+    outcome = scene.migrate(observer=_At(Step.CLAIM, vanish))
+
+    assert scene.missed(outcome) == []
+
+
+def test_created_mdev_that_is_never_listed():
+    """It is not waited for without end, and not left behind."""
+    scene = scenes.Scene(TYPES)
+    scene.there.udev_lag = 10**9
+
+    outcome = scene.migrate()
+
+    scene.there.udev_lag = 0
+    scene.there.notice_mdevs()
+    assert isinstance(outcome.error, exception.TargetMdevGone)
+
+
+def test_downtime_refused_by_qemu():
+    """A limit that libvirt does not take ends it before the copy."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.group.faults.on(
+        "migrateSetMaxDowntime", testing.fail(_error("no such parameter"))
+    )
+
+    outcome = scene.migrate(options=Options(max_downtime_ms=900))
+
+    assert (outcome.step, outcome.error.reason) == (
+        Step.PREPARE,
+        "internal error: no such parameter",
+    )
+
+
+def test_source_connection_lost_during_the_copy():
+    """The migration goes on and ends; its guest is found there."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.group.pace = _at("copy", 3, scene.here.cut_connections)
+
+    outcome = scene.migrate()
+
+    scene.group.wait_for_migrations()
+    assert scene.broken_promises(outcome) == []
+
+
+def test_both_connections_lost_during_the_copy():
+    """Whatever the migration does, what is told is where the guest is."""
+    scene = scenes.Scene(TYPES, SPARE)
+
+    def cut():
+        scene.here.cut_connections()
+        scene.there.cut_connections()
+
+    scene.group.pace = _at("copy", 3, cut)
+
+    outcome = scene.migrate()
+
+    scene.group.wait_for_migrations()
+    assert scene.broken_promises(outcome) == []
+
+
+def test_answer_lost_after_success():
+    """A guest that arrived though the call failed has migrated."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.group.faults.on("migrateToURI3", testing.lose_answer(), nth=2)
+
+    outcome = scene.migrate()
+
+    assert outcome.result == "migrated"
+    assert any("arrived in spite of" in text for text in outcome.warnings)
+    assert scene.missed(outcome) == []
+
+
+def test_destination_daemon_restarts_during_the_copy():
+    """The guest stays, and the targets are cleaned when it is back."""
+    scene = scenes.Scene(TYPES, SPARE)
+
+    def restart():
+        scene.there.stop_daemon()
+        scene.there.start_daemon()
+
+    scene.group.pace = _at("copy", 3, restart)
+
+    outcome = scene.migrate()
+
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_destination_daemon_stays_away():
+    """What could not be undone keeps its claim, so nobody is given it."""
+    scene = scenes.Scene(TYPES, SPARE)
+    _lose_peer(scene)
+
+    outcome = scene.migrate()
+
+    assert outcome.result == "failed"
+    assert any(text.startswith("not undone") for text in outcome.warnings)
+    assert list(scene.claimed()) == [builders.INSTANCE]
+    assert scene.where() == ["host-a"]
+
+
+def test_destination_daemon_comes_back_while_undoing():
+    """It is waited for, within the limit, and then all is undone."""
+    limits = service.Limits(
+        listed_s=1, busy_s=10, settle_s=1, poll_s=0.001, tries=3
+    )
+    scene = scenes.Scene(TYPES, SPARE, limits=limits)
+    _lose_peer(scene)
+    tries = []
+
+    def connect(uri, connect=scene.connect):
+        tries.append(uri)
+        if uri == scene.there.uris[0] and len(tries) > 6:
+            scene.there.start_daemon()
+        return connect(uri)
+
+    scene.connect = connect
+
+    outcome = scene.migrate()
+
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_source_daemon_restarts_during_the_copy():
+    """The guest stays on the source, and all is undone."""
+    scene = scenes.Scene(TYPES, SPARE)
+
+    def restart():
+        scene.here.stop_daemon()
+        scene.here.start_daemon()
+
+    scene.group.pace = _at("copy", 3, restart)
+
+    outcome = scene.migrate()
+
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_source_daemon_stays_away():
+    """Where the guest is cannot be told: nothing is undone."""
+    limits = service.Limits(busy_s=0.01, settle_s=0.05, poll_s=0.001)
+    scene = scenes.Scene(TYPES, SPARE, limits=limits)
+    scene.group.pace = _at("copy", 3, scene.here.stop_daemon)
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.OutcomeUnknown)
+    assert list(scene.claimed()) == [builders.INSTANCE]
+    assert len(scene.there.mdevs()) == 2
+
+
+@pytest.mark.parametrize("phase", ["begin", "copy"])
+def test_stop_aborts(phase):
+    """The job is aborted on request, and everything is undone."""
+    scene = scenes.Scene(TYPES, SPARE)
+    stop = threading.Event()
+    scene.here.required_downtime_ms = 10_000
+    number = 3 if phase == "copy" else 0
+    scene.group.pace = _at(phase, number, stop.set)
+
+    outcome = scene.migrate(stop=stop)
+
+    scene.here.required_downtime_ms = 0
+    assert isinstance(outcome.error, exception.MigrationAborted)
+    _assert_undone_and_retried(scene, outcome)
+
+
+@pytest.mark.parametrize("step", [Step.CHECK, Step.CREATE, Step.PREPARE])
+def test_stop_before_the_migration(step):
+    """A request that comes early is heeded, and everything is undone."""
+    scene = scenes.Scene(TYPES, SPARE)
+    stop = threading.Event()
+
+    outcome = scene.migrate(stop=stop, observer=_At(step, stop.set))
+
+    assert isinstance(outcome.error, exception.MigrationAborted)
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_interrupt_during_the_copy():
+    """Ctrl-C aborts the job as a request does."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.required_downtime_ms = 10_000
+
+    class Interrupted(scenes.Silent):
+        def progress(self, progress, elapsed_s):
+            raise KeyboardInterrupt
+
+    outcome = scene.migrate(observer=Interrupted())
+
+    scene.here.required_downtime_ms = 0
+    assert isinstance(outcome.error, exception.MigrationAborted)
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_interrupt_before_the_migration():
+    """Ctrl-C while mdevs are created leaves none of them."""
+    scene = scenes.Scene(TYPES, SPARE)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scene.migrate(observer=_At(Step.PREPARE, interrupt))
+
+    assert (scene.snapshot(), scene.claimed()) == (scene.before, {})
+
+
+def test_time_limit():
+    """A migration that does not converge is aborted after its time."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.required_downtime_ms = 10_000
+
+    outcome = scene.migrate(options=Options(timeout_s=0.02))
+
+    scene.here.required_downtime_ms = 0
+    assert str(outcome.error).endswith("not done within 0.02 s")
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_busy_target_keeps_its_claim():
+    """What cannot be removed is not given to anybody else."""
+    scene = scenes.Scene(["mtty-2"])
+    scene.group.pace = _at("copy", 3, _raise(_error()))
+    busy = testing.fail(_error("Unable to destroy: device in use"))
+    for nth in range(1, 500):
+        scene.group.faults.on("destroy", busy, host="host-b", nth=nth)
+
+    outcome = scene.migrate()
+
+    assert list(scene.claimed()) == [builders.INSTANCE]
+    assert "busy" in outcome.warnings[-1]
+
+
+def test_busy_target_that_is_let_go_in_time():
+    """It is tried again until the driver lets the mdev go."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.group.pace = _at("copy", 3, _raise(_error()))
+    busy = testing.fail(_error("Unable to destroy: device in use"))
+    for nth in range(1, 5):
+        scene.group.faults.on("destroy", busy, host="host-b", nth=nth)
+
+    outcome = scene.migrate()
+
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_call_that_hangs_until_its_limit():
+    """A silent daemon ends the call, and the guest is looked for."""
+    scene = scenes.Scene(TYPES, SPARE)
+    hang = testing.hang(threading.Event(), 0.01)
+    scene.group.faults.on("migrateToURI3", hang, nth=2)
+
+    outcome = scene.migrate()
+
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_creation_refused_by_every_parent():
+    """The reason that libvirt gave is told, not that there are too few."""
+    full = ("card-1", 0)
+    scene = scenes.Scene(
+        ["nvidia-11"],
+        source_parents=[
+            testing.SriovParent("pci_0000_01_00_0", ["nvidia-11"])
+        ],
+        destination_parents=[
+            testing.SriovParent(f"pci_0000_02_00_{n}", ["nvidia-11"], full)
+            for n in range(4)
+        ],
+    )
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.MdevCreationFailed)
+    assert "No space left on device" in str(outcome.error)
+    assert scene.broken_promises(outcome) == []
+
+
+def test_two_migrations_race_for_the_last_instance():
+    """One guest gets it, the other is refused, and nothing is shared."""
+    scene = scenes.Scene(["mtty-1"])
+    scene.here.add_mdev(builders.uuid(9), "mtty-1")
+    scene.here.add_guest("vm9", builders.instance(9), [builders.uuid(9)])
+    held = [builders.uuid(0xC00 + n) for n in range(23)]
+    for uuid in held:
+        scene.there.add_mdev(uuid, "mtty-1")
+    scene.there.add_guest("full", builders.instance(7), held)
+    results = {}
+
+    def migrate(name):
+        results[name] = scene.migrate(name).result
+
+    threads = [
+        threading.Thread(target=migrate, args=(name,))
+        for name in ("vm", "vm9")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(results.values()) in (
+        ["migrated", "refused"],
+        ["failed", "migrated"],
+    )
+    assert (scene.group.violations(), scene.claimed()) == ([], {})

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does every source mdev get a target mdev of its own, of its kind?"""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdev_migrate import exception
+from mdev_migrate.core import pairing
+from tests import builders
+
+ATTRIBUTES = (("assign_adapter", "5"),)
+KINDS = st.sampled_from(["mtty-1", "mtty-2", "nvidia-11"])
+ATTRIBUTE_SETS = st.sampled_from([(), ATTRIBUTES])
+WANTED = st.lists(
+    st.tuples(KINDS, st.none() | ATTRIBUTE_SETS), max_size=8
+).map(
+    lambda facts: [
+        builders.want(number, kind, attributes=attributes)
+        for number, (kind, attributes) in enumerate(facts, 1)
+    ]
+)
+TARGETS = st.lists(st.tuples(KINDS, ATTRIBUTE_SETS), max_size=10).map(
+    lambda facts: [
+        builders.mdev(100 + number, kind, attributes=attributes)
+        for number, (kind, attributes) in enumerate(facts)
+    ]
+)
+
+
+def test_pairs_in_the_order_given():
+    """The first source mdev gets the first target of its type."""
+    targets = [
+        builders.mdev(11, "mtty-2"),
+        builders.mdev(12, "mtty-1"),
+        builders.mdev(13, "mtty-1"),
+    ]
+
+    pairs = pairing.pair_mdevs(
+        builders.wants("mtty-1", "mtty-1", "mtty-2"), targets
+    )
+
+    assert list(pairs.items()) == [
+        (builders.uuid(1), builders.uuid(12)),
+        (builders.uuid(2), builders.uuid(13)),
+        (builders.uuid(3), builders.uuid(11)),
+    ]
+
+
+def test_other_type_is_no_target():
+    """A target of another type is never taken instead."""
+    with pytest.raises(exception.TargetMdevMissing) as caught:
+        pairing.pair_mdevs(
+            builders.wants("mtty-1"), [builders.mdev(11, "mtty-2")]
+        )
+
+    assert caught.value.args == (builders.uuid(1), "mtty-1")
+
+
+def test_target_is_used_once():
+    """Two source mdevs never share one target."""
+    with pytest.raises(exception.TargetMdevMissing):
+        pairing.pair_mdevs(
+            builders.wants("mtty-1", "mtty-1"), [builders.mdev(11)]
+        )
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "serves"),
+    [
+        (None, (), True),
+        (None, ATTRIBUTES, True),
+        ((), (), True),
+        ((), ATTRIBUTES, False),
+        (ATTRIBUTES, (), False),
+        (ATTRIBUTES, ATTRIBUTES, True),
+    ],
+)
+def test_attributes_must_match_if_told(asked, found, serves):
+    """Attributes that the source did not tell may be any."""
+    target = builders.mdev(11, attributes=found)
+
+    assert pairing.serves(target, builders.want(1, attributes=asked)) is serves
+
+
+def _pair(wanted, targets):
+    try:
+        return pairing.pair_mdevs(wanted, targets)
+    except exception.TargetMdevMissing:
+        return None
+
+
+@given(WANTED, TARGETS)
+def test_every_pair_is_of_one_kind(wanted, targets):
+    """All are paired, one to one and each with what serves it, or none."""
+    pairs = _pair(wanted, targets)
+
+    if pairs is not None:
+        by_uuid = {mdev.uuid: mdev for mdev in targets}
+        assert list(pairs) == [want.source_uuid for want in wanted]
+        assert len(set(pairs.values())) == len(wanted)
+        assert all(
+            pairing.serves(by_uuid[pairs[want.source_uuid]], want)
+            for want in wanted
+        )
+
+
+@given(WANTED, TARGETS)
+def test_same_input_same_pairs(wanted, targets):
+    """A retry pairs as the first try did."""
+    assert _pair(wanted, targets) == _pair(wanted, targets)
+
+
+@given(WANTED, TARGETS)
+def test_enough_of_every_kind_is_enough(wanted, targets):
+    """With types only, an error means that there truly are too few."""
+    wanted = [
+        builders.want(number, want.mdev_type)
+        for number, want in enumerate(wanted)
+    ]
+    needed = Counter(want.mdev_type for want in wanted)
+    found = Counter(mdev.mdev_type for mdev in targets)
+
+    pairs = _pair(wanted, targets)
+
+    assert (pairs is not None) == (needed <= found)

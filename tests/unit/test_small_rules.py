@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do transport, phases and whereabouts say what their tables promise?"""
+
+import itertools
+
+import pytest
+
+from mdev_migrate import exception
+from mdev_migrate.core import allocation, phases, transport, whereabouts
+from mdev_migrate.core.phases import Step, Targets
+from mdev_migrate.core.whereabouts import Whereabouts
+from tests import builders
+
+PLAN = allocation.AllocationPlan(
+    reuse=(builders.mdev(1),), create=(builders.mdev(2),)
+)
+BAD_FLAGS = list(transport.UNSUPPORTED)
+
+
+class TestTransport:
+    """Which flags and limits a guest with mdevs may use."""
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            subset
+            for size in range(len(BAD_FLAGS) + 1)
+            for subset in itertools.combinations(BAD_FLAGS, size)
+        ],
+    )
+    def test_unsupported_flags_are_dropped(self, bad):
+        """All that cannot be used goes, is named, and all else stays."""
+        good = transport.LIVE | transport.PEER2PEER | transport.TLS | 1 << 20
+
+        flags, dropped = transport.drop_unsupported(good | sum(bad))
+
+        assert flags == good
+        assert dropped == tuple(transport.UNSUPPORTED[flag] for flag in bad)
+
+    def test_flags_are_libvirts(self):
+        """Each constant has the value of libvirt's own."""
+        libvirt = pytest.importorskip("libvirt")
+        names = [
+            "LIVE",
+            "PEER2PEER",
+            "TUNNELLED",
+            "PERSIST_DEST",
+            "UNDEFINE_SOURCE",
+            "UNSAFE",
+            "AUTO_CONVERGE",
+            "POSTCOPY",
+            "TLS",
+        ]
+
+        ours = {name: getattr(transport, name) for name in names}
+
+        assert ours == {
+            name: getattr(libvirt, f"VIR_MIGRATE_{name}") for name in names
+        }
+
+    @pytest.mark.parametrize("limit", [1, 300, 2_000_000])
+    def test_downtime_within_bounds(self, limit):
+        """Both bounds themselves may be asked for."""
+        assert transport.check_max_downtime(limit) == limit
+
+    @pytest.mark.parametrize("limit", [-1, 0, 2_000_001])
+    def test_downtime_out_of_bounds(self, limit):
+        """What QEMU would refuse is refused before."""
+        with pytest.raises(exception.OptionInvalid, match=f"{limit} ms found"):
+            transport.check_max_downtime(limit)
+
+
+class TestPhases:
+    """What the table says of each step."""
+
+    def test_every_step_has_a_row(self):
+        """The table is complete."""
+        assert list(phases.TABLE) == list(Step)
+
+    def test_chain_reaches_the_end(self):
+        """From the first step on, every step is passed once."""
+        step, passed = Step.CONNECT, []
+
+        while step is not None:
+            passed.append(step)
+            step = phases.TABLE[step].then
+
+        assert passed == list(Step)
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            Step.CONNECT,
+            Step.CHECK,
+            Step.PLAN,
+            Step.CLAIM,
+            Step.VERIFY,
+            Step.RELEASE,
+        ],
+    )
+    def test_nothing_to_undo(self, step):
+        """Before anything is made, and once the guest runs on it."""
+        assert phases.undo(step, PLAN) == phases.Undo()
+
+    @pytest.mark.parametrize("step", [Step.CREATE, Step.PREPARE])
+    def test_created_mdevs_are_destroyed(self, step):
+        """What was reused was not touched yet, and stays."""
+        assert phases.undo(step, PLAN) == phases.Undo(destroy=PLAN.create)
+
+    def test_touched_mdevs_are_recycled(self):
+        """After a failed incoming migration no target is left as it is."""
+        undo = phases.undo(Step.MIGRATE, PLAN)
+
+        assert undo == phases.Undo(destroy=PLAN.create, recycle=PLAN.reuse)
+
+    @pytest.mark.parametrize("step", Step)
+    def test_guest_may_have_moved(self, step):
+        """From the migration on, the guest must be looked for first."""
+        late = (Step.MIGRATE, Step.VERIFY, Step.RELEASE)
+
+        assert phases.guest_may_have_moved(step) is (step in late)
+
+    def test_targets_follow_the_order(self):
+        """No step promises to know less than the one before it."""
+        rank = list(Targets)
+
+        ranks = [rank.index(row.targets) for row in phases.TABLE.values()]
+
+        assert ranks == sorted(ranks)
+
+
+#: How a host may know a guest: not at all, shut off, paused, running.
+STATES = {
+    "unknown": None,
+    "off": builders.guest(active=False, running=False),
+    "paused": builders.guest(active=True, running=False),
+    "running": builders.guest(active=True, running=True),
+}
+
+
+class TestWhereabouts:
+    """Where a guest is, by all that both hosts may say."""
+
+    @pytest.mark.parametrize("job", [False, True])
+    @pytest.mark.parametrize("there", STATES)
+    @pytest.mark.parametrize("here", STATES)
+    def test_all_combinations(self, here, there, job):
+        """Arrived or stayed only if it is beyond doubt."""
+        found = whereabouts.tell(STATES[here], STATES[there], job=job)
+
+        active = ("paused", "running")
+        if here not in active and there not in active:
+            expected = Whereabouts.NOWHERE
+        elif there == "running" and here not in active:
+            expected = Whereabouts.ARRIVED
+        elif here in active and there not in active and not job:
+            expected = Whereabouts.STAYED
+        else:
+            expected = Whereabouts.MOVING
+        assert found is expected
