@@ -225,9 +225,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
                 device_names,
             )
         try:
-            outgoing = OutgoingGuest(
-                guest, target_mdevs(migrate_data), self._mdev_max_downtime()
-            )
+            outgoing = OutgoingGuest(guest, target_mdevs(migrate_data))
             return operation(
                 context,
                 instance,
@@ -256,7 +254,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Source: watch the migration; never pause or post-copy it."""
         if has_mdevs(migrate_data):
-            guest = MonitoredGuest(guest, self._mdev_max_downtime())
+            guest = MonitoredGuest(guest, self.mdev_downtime_factor())
         return super()._live_migration_monitor(
             context,
             instance,
@@ -270,9 +268,9 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
             disk_paths,
         )
 
-    def _mdev_max_downtime(self) -> int:
-        """Return the downtime limit in ms; 0 leaves it to Nova's options."""
-        return 0
+    def mdev_downtime_factor(self) -> float:
+        """Return how many times longer than others the guest may stop."""
+        return 1.0
 
     def live_migration_force_complete(self, instance: Any) -> Any:
         """Source: leave guests with mdevs as they are.

@@ -23,7 +23,7 @@
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
-    |   |-- HostUnreachable, LibvirtFailed, MdevBusy
+    |   |-- HostUnreachable, LibvirtFailed, MdevBusy, MdevNotListed
     |-- LedgerError
     |   |-- LedgerUnusable
 
@@ -773,3 +773,16 @@ class MdevBusy(HostError):
 
     def __str__(self) -> str:
         return f"host {self.host}: mdev {self.uuid} is busy: {self.reason}"
+
+
+@dataclass(eq=False)
+class MdevNotListed(HostError):
+    """An mdev that was created a moment ago is not listed (yet)."""
+
+    code = "mdev-not-listed"
+    hint = "look at 'mdevctl list' on that host; udev may lag behind"
+
+    uuid: str
+
+    def __str__(self) -> str:
+        return f"mdev {self.uuid} was created but is not listed"

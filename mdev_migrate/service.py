@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -112,15 +112,19 @@ class MdevMigration(Generic[H]):
                 raise failure from None
             entering(phases.Step.CREATE)
             self.claims.advance(instance_uuid, phases.Step.CREATE)
+            asked: set[str] = set()
             try:
-                self._create(plan)
+                self._create(plan, asked)
             except exception.MdevCreationFailed as error:
-                if self.roll_back(instance_uuid, phases.Step.CREATE, plan):
+                asked.discard(error.uuid)
+                if self.roll_back(
+                    instance_uuid, phases.Step.CREATE, plan, asked
+                ):
                     raise
                 failure = error
                 avoid.add(allocation.refused_together(plan, error.uuid))
             except BaseException:
-                self.roll_back(instance_uuid, phases.Step.CREATE, plan)
+                self.roll_back(instance_uuid, phases.Step.CREATE, plan, asked)
                 raise
             else:
                 return plan
@@ -171,8 +175,16 @@ class MdevMigration(Generic[H]):
         if gone:
             raise exception.TargetMdevGone(inventory.host, frozenset(gone))
 
-    def _create(self, plan: allocation.AllocationPlan) -> None:
+    def _create(
+        self, plan: allocation.AllocationPlan, asked: set[str]
+    ) -> None:
+        """Create what the plan says.
+
+        :param asked: gets the UUIDs of the mdevs that the host was asked
+            for: they may exist even if no answer came.
+        """
         for mdev in plan.create:
+            asked.add(mdev.uuid)
             self.host.create_mdev(mdev)
         self.await_targets(frozenset(mdev.uuid for mdev in plan.mdevs))
 
@@ -202,6 +214,7 @@ class MdevMigration(Generic[H]):
         instance_uuid: str,
         step: phases.Step,
         plan: allocation.AllocationPlan,
+        asked: Collection[str] = (),
     ) -> tuple[exception.MdevMigrateError, ...]:
         """Undo a migration that failed in a step; its guest stayed away.
 
@@ -210,11 +223,20 @@ class MdevMigration(Generic[H]):
         ``limits.busy_s``; if it stays so, the claim is kept, so that nobody
         is given an mdev that cannot be used.
 
+        :param asked: mdevs that the host was asked for a moment ago; one of
+            them that is not listed is waited for, for ``limits.listed_s``.
         :returns: what could not be undone: empty if all was.
         """
         undo = phases.undo(step, plan)
         deadline = time.monotonic() + self.limits.busy_s
-        left = [(self.host.remove_mdev, mdev) for mdev in undo.destroy]
+        late = time.monotonic() + self.limits.listed_s
+
+        def remove(mdev: model.Mdev) -> None:
+            listed = self.host.remove_mdev(mdev)
+            if not listed and mdev.uuid in asked and time.monotonic() < late:
+                raise exception.MdevNotListed(mdev.uuid)
+
+        left = [(remove, mdev) for mdev in undo.destroy]
         again = [(self.host.recycle_mdev, mdev) for mdev in undo.recycle]
         problems = self._try_all([*left, *again], deadline)
         if not problems:
@@ -223,7 +245,7 @@ class MdevMigration(Generic[H]):
 
     def _try_all(
         self,
-        tasks: Sequence[tuple[Callable[[model.Mdev], object], model.Mdev]],
+        tasks: Sequence[tuple[Callable[[model.Mdev], None], model.Mdev]],
         deadline: float,
     ) -> tuple[exception.MdevMigrateError, ...]:
         """Try tasks again and again until all are done or time is up."""

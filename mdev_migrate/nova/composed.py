@@ -90,8 +90,11 @@ class LibvirtDriver(
         manager.wrap(self.virtapi._compute, self)
         super().init_host(host)
 
-    def _mdev_max_downtime(self) -> int:
-        return int(CONF.mdev_migrate.max_downtime)
+    def mdev_downtime_factor(self) -> float:
+        """Return how many times longer than others the guest may stop."""
+        ours = CONF.mdev_migrate.max_downtime
+        others = CONF.libvirt.live_migration_downtime
+        return float(ours / others) if ours else 1.0
 
 
 class _LateStore:

@@ -265,9 +265,9 @@ class GuestMigration:
     def _look_there(self, guest: model.Guest, targets: dict[str, str]) -> None:
         host, uuid = self._destination.host, guest.instance_uuid
         there = settling.find(host, uuid)
-        if there is None or not there.running:
+        if there is None or not there.active:
             raise exception.GuestNotOnTargets(
-                guest.name, host.uri, "is not running there"
+                guest.name, host.uri, "is not active there"
             )
         documents = [host.live_xml(uuid)]
         if there.persistent:
