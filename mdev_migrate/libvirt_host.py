@@ -236,12 +236,19 @@ class LibvirtHost:
             raise
 
     def _read_mdev(self, device: Any) -> model.Mdev | None:
-        """Return an mdev, None if it is gone meanwhile."""
+        """Return an mdev, None if it is gone meanwhile.
+
+        While an mdev comes or goes without libvirt, libvirt may list it as
+        neither active nor defined, without its type. Nobody can use it.
+        """
         try:
+            active = _ask(device.isActive, otherwise=True)
             persistent = _ask(device.isPersistent, otherwise=False)
+            if not (active or persistent):
+                return None
             return nodedev_xml.read_mdev(
                 device.XMLDesc(0),
-                active=_ask(device.isActive, otherwise=True),
+                active=active,
                 persistent=persistent,
                 autostart=(
                     persistent and _ask(device.autostart, otherwise=False)
