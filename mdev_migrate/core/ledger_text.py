@@ -8,7 +8,6 @@ of it has been looked at: a ledger is a whole or it is refused.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,8 @@ _FORMAT = "mdev-migrate ledger"
 _VERSION = 1
 #: Bytes: far more than the claims of a full host take.
 LONGEST = 16 * 2**20
+#: Seconds since the epoch.
+_YEAR_10000 = 253_402_300_800
 
 
 @dataclass(slots=True)
@@ -142,13 +143,9 @@ def _xml_text(value: str) -> str:
 
 
 def _time(value: float) -> float:
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
-    if not math.isfinite(seconds):
-        raise ValueError("not a time")
-    return seconds
+    if not 0 <= value < _YEAR_10000:
+        raise ValueError(f"not a time: {value!r:.80}")
+    return float(value)
 
 
 def _read_claim(entry: object) -> claims.Claim:

@@ -6,8 +6,8 @@
 """
 
 from mdev_migrate.workflow.check import GuestCheck
-from mdev_migrate.workflow.migration import GuestMigration
 from mdev_migrate.workflow.clearing import Cleared, clear
+from mdev_migrate.workflow.migration import GuestMigration
 from mdev_migrate.workflow.recovery import Recovered, Recovery
 from mdev_migrate.workflow.values import (
     Observer,

@@ -120,9 +120,13 @@ def _remove(
     return problems
 
 
-def describe(cleared: Cleared) -> Iterator[str]:
-    """Yield in words what became of the mdevs."""
-    for uuid, owner in cleared.removed.items():
-        yield f"mdev {uuid} was made for instance {owner}, which has left"
-    for problem in cleared.problems:
-        yield f"not removed: {problem}"
+def clear_behind(
+    place: MdevMigration[Host], note: claims.Note, instance_uuid: str
+) -> Iterator[str]:
+    """Clear a host that a guest has just left; yield what went wrong."""
+    try:
+        problems = clear(place, note, instance_uuid).problems
+    except exception.MdevMigrateError as error:
+        problems = (error,)
+    for problem in problems:
+        yield f"not removed from the source: {problem}"

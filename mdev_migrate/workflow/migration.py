@@ -32,7 +32,7 @@ from mdev_migrate.host import Host, Journey
 from mdev_migrate.service import MdevMigration
 from mdev_migrate.workflow import settling
 from mdev_migrate.workflow.check import GuestCheck
-from mdev_migrate.workflow.clearing import clear
+from mdev_migrate.workflow.clearing import clear_behind
 from mdev_migrate.workflow.job import Job
 from mdev_migrate.workflow.recovery import settle
 from mdev_migrate.workflow.values import Observer, Options, Outcome, Silent
@@ -196,18 +196,14 @@ class GuestMigration:
 
     def _clear_source(self, guest: model.Guest) -> None:
         """Remove the mdevs that were made on the source for this guest."""
-        if self._source_claims is None:
-            return
-        place = MdevMigration(
-            self._source, self._source_claims, limits=self._destination.limits
-        )
-        try:
-            cleared = clear(place, self._note, guest.instance_uuid)
-            problems = cleared.problems
-        except exception.MdevMigrateError as error:
-            problems = (error,)
-        for problem in problems:
-            self._warn(f"not removed from the source: {problem}")
+        if self._source_claims is not None:
+            place = MdevMigration(
+                self._source,
+                self._source_claims,
+                limits=self._destination.limits,
+            )
+            for text in clear_behind(place, self._note, guest.instance_uuid):
+                self._warn(text)
 
     @contextmanager
     def _undone_on_failure(
