@@ -23,9 +23,9 @@
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
-    |   |-- HostUnreachable, LibvirtFailed, MdevBusy, MdevNotListed
+    |   |-- HostUnreachable, LibvirtFailed, MdevBusy
     |-- LedgerError
-    |   |-- LedgerUnusable
+    |   |-- LedgerUnusable, ClaimLost
 
 An error's arguments are the facts, its text is made from them, ``code`` is
 stable for scripts and ``hint`` says what to do about it.
@@ -94,6 +94,26 @@ class LedgerUnusable(LedgerError):
 
     def __str__(self) -> str:
         return f"ledger {self.path}: {self.reason}"
+
+
+@dataclass(eq=False)
+class ClaimLost(LedgerError):
+    """A claim vanished while its migration was under way."""
+
+    code = "claim-lost"
+    hint = (
+        "nobody must remove or change the ledger's files while guests are "
+        "migrated; try again"
+    )
+
+    instance_uuid: str
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: its claim on mdevs of "
+            f"{self.host} is gone"
+        )
 
 
 @dataclass(eq=False)
@@ -773,16 +793,3 @@ class MdevBusy(HostError):
 
     def __str__(self) -> str:
         return f"host {self.host}: mdev {self.uuid} is busy: {self.reason}"
-
-
-@dataclass(eq=False)
-class MdevNotListed(HostError):
-    """An mdev that was created a moment ago is not listed (yet)."""
-
-    code = "mdev-not-listed"
-    hint = "look at 'mdevctl list' on that host; udev may lag behind"
-
-    uuid: str
-
-    def __str__(self) -> str:
-        return f"mdev {self.uuid} was created but is not listed"
