@@ -25,7 +25,7 @@
     |-- HostError
     |   |-- HostUnreachable, LibvirtFailed, MdevBusy
     |-- LedgerError
-    |   |-- LedgerUnusable
+    |   |-- LedgerUnusable, ClaimLost
 
 An error's arguments are the facts, its text is made from them, ``code`` is
 stable for scripts and ``hint`` says what to do about it.
@@ -94,6 +94,26 @@ class LedgerUnusable(LedgerError):
 
     def __str__(self) -> str:
         return f"ledger {self.path}: {self.reason}"
+
+
+@dataclass(eq=False)
+class ClaimLost(LedgerError):
+    """A claim vanished while its migration was under way."""
+
+    code = "claim-lost"
+    hint = (
+        "nobody must remove or change the ledger's files while guests are "
+        "migrated; try again"
+    )
+
+    instance_uuid: str
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: its claim on mdevs of "
+            f"{self.host} is gone"
+        )
 
 
 @dataclass(eq=False)

@@ -188,15 +188,17 @@ class LibvirtHost:
     def inventory(self) -> model.Inventory:
         """Return parents, mdevs and guests; see ``host.Host``."""
         with self._calling("virConnectListAllNodeDevices"):
-            parents = [
-                nodedev_xml.read_parent(text)
-                for device in self._connection.listAllDevices(_LIST_PARENTS)
-                if (text := self._device_xml(device)) is not None
-            ]
+            # mdevs first: one created meanwhile must not seem to leave
+            # its parent's room as it was.
             mdevs = [
                 mdev
                 for device in self._list_mdevs()
                 if (mdev := self._read_mdev(device)) is not None
+            ]
+            parents = [
+                nodedev_xml.read_parent(text)
+                for device in self._connection.listAllDevices(_LIST_PARENTS)
+                if (text := self._device_xml(device)) is not None
             ]
         with self._calling("virConnectListAllDomains"):
             guests = [

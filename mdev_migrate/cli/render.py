@@ -59,8 +59,13 @@ def mdevs(host: str, rows: Iterable[listing.Row]) -> None:
         line(f"{host} has no mdevs")
 
 
-def check(report: Report) -> None:
-    """Show every pre-check, what to do about it, and the verdict."""
+def check(report: Report, left: Iterable[str] = ()) -> None:
+    """Show every pre-check, what to do about it, and the verdict.
+
+    :param left: what became of what others had left.
+    """
+    for text in left:
+        output.say(f"warning: {output.one_line(text)}")
     rows = [
         (each.name, each.side, each.result, each.detail)
         for each in report.checks

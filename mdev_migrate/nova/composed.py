@@ -22,7 +22,11 @@ from oslo_log import log
 from mdev_migrate import conf
 from mdev_migrate.compute import MdevCompute
 from mdev_migrate.core import claims
-from mdev_migrate.driver import MdevLiveMigrationMixin
+from mdev_migrate.driver import (
+    BOOTS,
+    MdevLiveMigrationMixin,
+    while_booting,
+)
 from mdev_migrate.ledger import FileStore
 from mdev_migrate.nova import manager, migrate_data
 
@@ -90,8 +94,16 @@ class LibvirtDriver(
         manager.wrap(self.virtapi._compute, self)
         super().init_host(host)
 
-    def _mdev_max_downtime(self) -> int:
-        return int(CONF.mdev_migrate.max_downtime)
+    def mdev_downtime_factor(self) -> float:
+        """Return how many times longer than others the guest may stop."""
+        ours = CONF.mdev_migrate.max_downtime
+        others = CONF.libvirt.live_migration_downtime
+        return float(ours / others) if ours else 1.0
+
+
+for _name in BOOTS:
+    _stock = getattr(driver.LibvirtDriver, _name)
+    setattr(LibvirtDriver, _name, while_booting(_stock))
 
 
 class _LateStore:
@@ -106,10 +118,17 @@ class _LateStore:
 
     def edit(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
         """Lend the claims; see ``claims.Store``."""
+        return self._opened().edit()
+
+    def edit_made(self) -> contextlib.AbstractContextManager[dict[str, str]]:
+        """Lend what is remembered of mdevs made; see ``claims.Store``."""
+        return self._opened().edit_made()
+
+    def _opened(self) -> FileStore:
         if self._store is None:
             self._store = FileStore(
                 pathlib.Path(CONF.mdev_migrate.state_dir),
                 self._driver.mdev_migration.host.facts(),
                 LOG.warning,
             )
-        return self._store.edit()
+        return self._store
