@@ -319,8 +319,9 @@ def _mdev_document(mdev: SimulatedMdev, parent: Parent | None) -> str:
         path = f"{parent.path}/{mdev.uuid}"
         documents.add_child(root, "path", path)
     documents.add_child(root, "parent", mdev.parent)
-    driver = parent.driver if mdev.active and parent else "vfio_mdev"
-    documents.add_child(documents.add_child(root, "driver"), "name", driver)
+    if mdev.active and parent is not None:
+        driver = documents.add_child(root, "driver")
+        documents.add_child(driver, "name", parent.driver)
     capability = documents.add_child(root, "capability", type="mdev")
     documents.add_child(capability, "type", id=mdev.mdev_type)
     documents.add_child(capability, "uuid", mdev.uuid)

@@ -71,6 +71,16 @@ class TestDocuments:
         ours = device.XMLDesc().replace('number="1"', f'number="{group}"')
         assert canonical(ours) == canonical(captured)
 
+    def test_inactive_mdev_looks_as_on_a_real_host(self):
+        """It has neither a path nor a driver."""
+        host = one_host()
+        name = host.add_mdev(MDEV_A, "mtty-1", active=False)
+
+        device = host.open().nodeDeviceLookupByName(name)
+
+        captured = (DATA / "mdev-defined.xml").read_text()
+        assert canonical(device.XMLDesc()) == canonical(captured)
+
     def test_mdev_destroyed_without_libvirt_looks_as_on_a_real_host(self):
         """Libvirt lists it as nothing at all, and without its type."""
         host = one_host()
