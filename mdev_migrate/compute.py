@@ -400,7 +400,9 @@ class MdevCompute:
         if claim is None:
             return assigned
         promised = {mdev.uuid for mdev in claim.plan.mdevs}
-        own = {mdev.uuid for mdev in self.host.guest_mdevs(instance)}
+        own = set()
+        if self.host.has_guest(instance.uuid):
+            own = {mdev.uuid for mdev in self.host.guest_mdevs(instance)}
         return {
             uuid: holder
             for uuid, holder in assigned.items()
