@@ -195,10 +195,16 @@ class MdevCompute:
         return self._pair(instance.uuid, types, targets)
 
     def _undo_older(self, instance_uuid: str) -> None:
-        """Undo an older claim: its check's answer was lost, or not used."""
+        """Undo an older claim: its check's answer was lost, or not used.
+
+        :raises ClaimHeld: if that cannot be done (yet): a claim in its
+            place would let its mdevs into use.
+        """
         older = self.service.claims.get(instance_uuid)
-        if older is not None:
-            self.service.roll_back(instance_uuid, older.step, older.plan)
+        if older is None:
+            return
+        if self.service.roll_back(instance_uuid, older.step, older.plan):
+            raise exception.ClaimHeld(instance_uuid, older.note.owner)
 
     def _providers(
         self, types: Mapping[str, str], allocations: Mapping[str, Any]
@@ -299,7 +305,7 @@ class MdevCompute:
         try:
             pairs = pairing.pair_mdevs(wanted, targets)
         except exception.TargetMdevMissing:
-            self._undo_older(instance_uuid)
+            self.undo(instance_uuid)
             raise
         LOG.info(
             "Claimed target mdevs: %(pairs)s",
