@@ -267,7 +267,12 @@ class MdevCompute:
                 plan = _extend(plan, mdev, created=chosen not in existing)
                 self._write_claim(instance_uuid, plan, note)
         except BaseException:
-            self.service.roll_back(instance_uuid, phases.Step.CREATE, plan)
+            self.service.roll_back(
+                instance_uuid,
+                phases.Step.CREATE,
+                plan,
+                [mdev.uuid for mdev in plan.create],
+            )
             raise
         return plan.mdevs
 
