@@ -362,25 +362,35 @@ class MdevCompute:
 
         Whoever should have ended them may never have been called: ports
         that could not be bound, an abort in the queue, a restart.
+
+        Trouble is logged: it must not stop the service of a host that has
+        other guests, and what is left is looked at again later.
         """
-        for instance_uuid, claim in self.service.claims.all().items():
-            migration = claim.note.migration
+        try:
+            found = self.service.claims.all()
+        except exception.LedgerError as error:
+            LOG.warning("Claims cannot be read: %(error)s", {"error": error})
+            return
+        for instance_uuid, claim in found.items():
             try:
-                if not migration or not self._nova.is_over(
-                    migration, self._driver_host()
-                ):
-                    continue
-            except Exception as error:  # noqa: BLE001 - asked again later
+                self._drop_if_ended(claim)
+            except Exception as error:  # noqa: BLE001 - tried again later
                 LOG.warning(
-                    "Whether a migration is over is not known: %(error)s",
+                    "Whether a claim has ended is not known: %(error)s",
                     {"error": error},
                     instance_uuid=instance_uuid,
                 )
-                continue
-            if self.host.has_guest(instance_uuid):
-                self.finish(instance_uuid)
-            else:
-                self.undo(instance_uuid)
+
+    def _drop_if_ended(self, claim: claims.Claim) -> None:
+        migration = claim.note.migration
+        if not migration or not self._nova.is_over(
+            migration, self._driver_host()
+        ):
+            return
+        if self.host.has_guest(claim.instance_uuid):
+            self.finish(claim.instance_uuid)
+        else:
+            self.undo(claim.instance_uuid)
 
     def _driver_host(self) -> str:
         return str(self._driver.mdev_compute_host)
