@@ -71,6 +71,7 @@ class MdevCompute:
         self.service = MdevMigration(self.host, claim_table, limits=limits)
         self._thread = threading.local()
         self._booting: dict[str, str] = {}
+        self._starting = False
 
     @contextlib.contextmanager
     def refusals(self, instance: Any) -> Iterator[None]:
@@ -397,15 +398,38 @@ class MdevCompute:
 
     # Who holds what ---------------------------------------------------
 
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Leave claims out while the service starts.
+
+        Up to Nova 31 it creates the mdevs that its guests are assigned and
+        that are gone after a reboot; of one that no guest has, it does not
+        find the type, and the service does not start.
+        """
+        self._starting = True
+        try:
+            yield
+        finally:
+            self._starting = False
+
+    def claimed(self) -> dict[str, list[str]]:
+        """Return the UUIDs of claimed mdevs by instance UUID."""
+        if self._starting:
+            return {}
+        return {
+            uuid: [mdev.uuid for mdev in claim.plan.mdevs]
+            for uuid, claim in self.service.claims.all().items()
+        }
+
     def add_promised(self, assigned: dict[str, str]) -> dict[str, str]:
         """Add mdevs that are promised to those that guests hold.
 
         :param assigned: instance UUID by mdev UUID, as the driver says.
         """
         claimed = {
-            mdev.uuid: uuid
-            for uuid, claim in self.service.claims.all().items()
-            for mdev in claim.plan.mdevs
+            mdev_uuid: instance_uuid
+            for instance_uuid, mdevs in self.claimed().items()
+            for mdev_uuid in mdevs
         }
         return {**self._booting, **claimed, **assigned}
 
