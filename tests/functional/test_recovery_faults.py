@@ -39,7 +39,7 @@ CASES = [
 @pytest.fixture
 def folders() -> Iterator[Iterator[pathlib.Path]]:
     """Return folders for ledgers, in memory if possible."""
-    memory = pathlib.Path("/dev/shm")
+    memory = pathlib.Path("/dev/shm")  # noqa: S108 - a folder of ours in it
     where = memory if os.access(memory, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=where) as folder:
         yield (pathlib.Path(folder, str(n)) for n in itertools.count())
