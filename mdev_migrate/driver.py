@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from oslo_log import log
 
 from mdev_migrate.compute import MdevCompute, has_mdevs, target_mdevs
-from mdev_migrate.core import claims
 from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
 
 LOG = log.getLogger(__name__)
@@ -34,14 +33,8 @@ class ClaimedMdevs(MutableMapping[str, list[str]]):
     pops. Nothing is ever put in from there: the mixin claims by itself.
     """
 
-    def __init__(self, table: Callable[[], claims.ClaimTable]) -> None:
-        self._table = table
-
-    def _now(self) -> dict[str, list[str]]:
-        return {
-            uuid: [mdev.uuid for mdev in claim.plan.mdevs]
-            for uuid, claim in self._table().all().items()
-        }
+    def __init__(self, now: Callable[[], dict[str, list[str]]]) -> None:
+        self._now = now
 
     def __getitem__(self, instance_uuid: str) -> list[str]:
         return self._now()[instance_uuid]
@@ -77,7 +70,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         super().__init__(virtapi, read_only)
         self.mdev_migration = self.make_mdev_migration()
         self.instance_claimed_mdevs = ClaimedMdevs(
-            lambda: self.mdev_migration.service.claims
+            lambda: self.mdev_migration.claimed()
         )
 
     def make_mdev_migration(self) -> MdevCompute:
@@ -95,7 +88,8 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
 
     def init_host(self, host: str) -> None:
         """End what ended while this service was down."""
-        super().init_host(host)
+        with self.mdev_migration.starting():
+            super().init_host(host)
         self.mdev_migration.drop_ended()
 
     def get_available_resource(self, nodename: str) -> Any:

@@ -248,6 +248,7 @@ class TestCheck:
             "allowed": False,
             "checks": [],
             "source_mdev_types": {},
+            "warnings": [],
         }
         assert error.keys() == ERROR_KEYS
         assert (error["code"], error["step"]) == ("guest-not-found", "check")
