@@ -171,6 +171,8 @@ class DeviceTable:
 
     def destroy(self, name: str) -> None:
         """Destroy an mdev: its capacity comes back."""
+        if name not in self._mdevs:
+            raise errors.mdev_gone(name)
         mdev = self.mdev(name)
         if not mdev.active:
             detail = f"Device '{name}' is not active"

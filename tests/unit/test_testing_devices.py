@@ -271,6 +271,18 @@ class TestDestroy:
 
         assert error.value.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE
 
+    def test_destroying_it_twice_fails_as_on_a_real_host(self):
+        """Libvirt trips over the mdev's files, which are gone."""
+        connection = one_host().open()
+        device = create(connection, "mtty_mtty", "mtty-1")
+        device.destroy()
+
+        with pytest.raises(libvirt.libvirtError, match="iommu_group") as error:
+            device.destroy()
+
+        assert error.value.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR
+        assert f"/{MDEV_A}/" in str(error.value)
+
 
 class TestDefined:
     def test_a_defined_mdev_is_inactive_until_created(self):
