@@ -14,7 +14,12 @@ from labhost import agent, bench, lab, monitor, needs, state, terminal
 from labhost.failure import LabError
 from labhost.layout import HOSTS, TOP, WorkFolder
 
-TEST_LIMIT_S = 1200
+TEST_LIMIT_S = 1300
+#: Instead of what suits tests that are over in no time.
+_PYTEST = (
+    "--override-ini=addopts=-ra --strict-markers",
+    "--override-ini=faulthandler_timeout=300",
+)
 #: Exit status for "nothing was wrong, but it cannot be run here".
 SKIPPED = 77
 
@@ -85,8 +90,7 @@ def _link(work: WorkFolder, options: argparse.Namespace) -> None:
 def _test(work: WorkFolder, options: argparse.Namespace) -> int:
     """Run the tests; what is not known to us is for pytest."""
     words = [*options.words, *options.others]
-    addopts = "--override-ini=addopts=-ra --strict-markers"
-    command = [sys.executable, "-m", "pytest", addopts, "tests/lab", *words]
+    command = [sys.executable, "-m", "pytest", *_PYTEST, "tests/lab", *words]
 
     def test() -> int:
         return subprocess.run(
