@@ -12,6 +12,8 @@ from tests.lab.hosts import LabHost, until
 #: Makes a guest that a slow migration does not catch up with.
 BUSY = {"dirty_mib": 16}
 SLOW = ("--bandwidth", "1")
+#: Lets such a guest arrive, however little of a processor the hosts get.
+PATIENT = ("--max-downtime", "60000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,6 @@ class Scene:
     def see_next_succeed(self) -> None:
         """See that nothing stands in the way of the next attempt."""
         before = self.a.count(self.guest.name)
-        answer = self.migrate().end()
+        answer = self.migrate(*PATIENT).end()
         assert (answer.status, answer.code) == (0, None), answer
         assert self.b.see_counting(self.guest.name, before) > before

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.lab.command import Command
 from tests.lab.hosts import LabHost
-from tests.lab.scenes import BUSY, SLOW, Guest
+from tests.lab.scenes import BUSY, PATIENT, SLOW, Guest
 
 KILLS = int(os.environ.get("MDEV_LAB_KILLS", "3"))
 SEED = os.environ.get("MDEV_LAB_SEED") or os.urandom(4).hex()
@@ -35,10 +35,10 @@ def kill_one(
     """Start a migration and kill the command, once it is under way or over."""
     moment = random.Random(f"{SEED} {number}").uniform(0.0, LATEST_S)  # noqa: S311 - no secret
     # Every third one is fast, and may arrive.
-    slow = SLOW if number % 3 else ()
-    print(f"seed {SEED}: kill {number} {slow} at {moment:.2f} s")  # noqa: T201
+    how = SLOW if number % 3 else PATIENT
+    print(f"seed {SEED}: kill {number} {how} at {moment:.2f} s")  # noqa: T201
     running = command.start(
-        *("migrate", guest.name, "-c", place.client_uri, *to.towards), *slow
+        *("migrate", guest.name, "-c", place.client_uri, *to.towards), *how
     )
     running.let_run(moment)
     running.signal(signal.SIGKILL)
@@ -72,7 +72,7 @@ def test_the_command_is_killed_at_random_moments(
 
     to = other_than(place, a, b)
     last = command.run(
-        "migrate", guest.name, "-c", place.client_uri, *to.towards
+        *("migrate", guest.name, "-c", place.client_uri, *to.towards), *PATIENT
     )
     assert last.status == 0, last
     assert to.see_counting(guest.name, count) > count
