@@ -307,9 +307,11 @@ class TestDestination:
 
     def test_stock_refusal(self, cloud, which):
         """One of Nova's own goes through as it is."""
-        with pytest.raises(standin.Refused, match="^theirs$"):
-            with cloud.destination.mdev_migration.refusals(which):
-                raise standin.Refused("theirs")
+        with (
+            pytest.raises(standin.Refused, match=r"^theirs$"),
+            cloud.destination.mdev_migration.refusals(which),
+        ):
+            raise standin.Refused("theirs")
 
 
 class TestPreparing:

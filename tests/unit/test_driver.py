@@ -2,6 +2,7 @@
 """Do the hooks leave guests without mdevs, and stock Nova, alone?"""
 
 import inspect
+from typing import ClassVar
 
 import pytest
 
@@ -246,7 +247,7 @@ class TestClaimedMdevs:
         assert claimed.get(builders.instance(9)) is None
 
     def test_pop(self, claimed):
-        """Stock code pops a claim; the mixin's hook, which is next, ends it."""
+        """Stock code pops a claim; the mixin's hook, next, ends it."""
         uuid = standin.instance().uuid
 
         assert claimed.pop(uuid, None) == [self.target]
@@ -262,7 +263,7 @@ class TestClaimedMdevs:
 class TestWhoHoldsWhat:
     """Claims count for the host, and not for the instance."""
 
-    TYPES = {builders.uuid(1): standin.TYPE}
+    TYPES: ClassVar = {builders.uuid(1): standin.TYPE}
 
     def test_claims_are_counted(self, cloud):
         """Nova gives what is claimed to nobody else."""
