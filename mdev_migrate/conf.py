@@ -47,7 +47,6 @@ it on this host, so that it and Nova see each other's claims.
         "listed_timeout",
         default=10.0,
         min=0.0,
-        mutable=True,
         help="""\
 How long to wait, in seconds, for a created mdev to be listed by libvirt.
 """,
@@ -56,7 +55,6 @@ How long to wait, in seconds, for a created mdev to be listed by libvirt.
         "busy_timeout",
         default=60.0,
         min=0.0,
-        mutable=True,
         help="""\
 How long a rollback tries, in seconds, to remove a target mdev that is busy.
 One that stays busy is not given to any guest.
