@@ -69,9 +69,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         self.mdev_migration = self.make_mdev_migration()
-        self.instance_claimed_mdevs = ClaimedMdevs(
-            lambda: self.mdev_migration.claimed()
-        )
+        self.instance_claimed_mdevs = ClaimedMdevs(self.mdev_migration.claimed)
 
     def make_mdev_migration(self) -> MdevCompute:
         """Return what does the work; the composed class knows Nova."""
