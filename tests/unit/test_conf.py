@@ -45,7 +45,7 @@ class TestOptions:
     )
     def test_out_of_bounds(self, options, name, value):
         """What QEMU would not take, or means nothing, is refused."""
-        with pytest.raises(ValueError, match="(?i)should be"):
+        with pytest.raises(ValueError, match=r"(?i)should be"):
             options.set_override(name, value, "mdev_migrate")
 
     @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class TestWire:
 
         read = objects.LibvirtLiveMigrateData.obj_from_primitive(sent)
 
-        assert read.VERSION == version
+        assert version == read.VERSION
         assert objects.received_source_mdev_types(read) is None
 
     @pytest.mark.parametrize("version", ["1.12", "1.100", "2.0"])
