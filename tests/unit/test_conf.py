@@ -110,3 +110,13 @@ class TestSample:
         for option in conf.OPTIONS:
             assert f"#{option.name} = {option.default}" in sample
         assert sample.count("milliseconds") == 1
+
+    def test_documented(self):
+        """The sample in the documentation is that of these options."""
+        path = "docs/nova/mdev_migrate.conf.sample"
+        sample = (pathlib.Path(__file__).parents[2] / path).read_text()
+        comments = " ".join(sample.replace("#", " ").split())
+
+        for option in conf.OPTIONS:
+            assert f"\n#{option.name} = {option.default}\n" in sample
+            assert option.help in comments
