@@ -46,12 +46,16 @@ class OutgoingGuest(_Wrapper):
         """Migrate the guest onto its target mdevs.
 
         Nova hands the same document to libvirt as live and as persistent
-        definition. From Nova 29 it has been rewritten already.
+        definition. From Nova 29 it has been rewritten already. Which mdevs
+        it names does not tell, as both hosts may have the same UUIDs: it
+        is compared, in order, with what becomes of the guest's own.
         """
+        own = self._guest.get_xml_desc(dump_migratable=True)
+        rewritten = guest_xml.replace_mdevs(own, self._target_mdevs)
         if destination_xml is None:
-            destination_xml = self._guest.get_xml_desc(dump_migratable=True)
-        if guest_xml.named_mdevs(destination_xml) != frozenset(
-            self._target_mdevs.values()
+            destination_xml = rewritten
+        elif guest_xml.read_mdevs(destination_xml) != guest_xml.read_mdevs(
+            rewritten
         ):
             destination_xml = guest_xml.replace_mdevs(
                 destination_xml, self._target_mdevs
