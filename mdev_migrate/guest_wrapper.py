@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +87,8 @@ class MonitoredGuest(_Wrapper):
     def __init__(self, guest: Any, downtime_factor: float) -> None:
         super().__init__(guest)
         self._downtime_factor = downtime_factor
+        self._thread = threading.get_ident()
+        self._aborted = False
 
     def migrate_configure_max_downtime(self, mstime: int) -> None:
         """Limit the downtime to what Nova's step is for this guest."""
@@ -93,6 +96,23 @@ class MonitoredGuest(_Wrapper):
         self._guest.migrate_configure_max_downtime(
             min(max(scaled, 1), transport.MAX_DOWNTIME_MS)
         )
+
+    def force_complete(self) -> None:
+        """Abort if the monitor's time is up; otherwise leave it as it is.
+
+        The monitor calls from the thread that made this guest, and goes on
+        calling: one abort is enough.
+        """
+        if threading.get_ident() != self._thread:
+            LOG.warning(
+                "Not forced to complete: a guest with mdevs is neither "
+                "post-copied nor migrated paused. A longer downtime lets its "
+                "migration end, an abort stops it."
+            )
+        elif not self._aborted:
+            self._aborted = True
+            LOG.warning("Out of time: a guest with mdevs is not forced")
+            self._guest.abort_job()
 
     def pause(self) -> None:
         """Do not pause: the device would go on, and never converge."""

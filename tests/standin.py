@@ -583,7 +583,7 @@ class NewerMixedDriver(_Made, NewerStockDriver):
 
 for _class in (MixedDriver, NewerMixedDriver):
     for _name in BOOTS:
-        setattr(_class, _name, while_booting(getattr(_class, _name)))
+        setattr(_class, _name, while_booting(_class.__bases__[1], _name))
 
 
 class Services:

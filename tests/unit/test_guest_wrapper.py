@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What comes between Nova and a guest with mdevs as it is migrated?"""
 
+import threading
+
 import libvirt
 import pytest
 
@@ -200,3 +202,26 @@ class TestMonitored:
         MonitoredGuest(guest, 1.0).abort_job()
 
         assert guest.told == ["abort_job"]
+
+    def test_out_of_time(self, caplog):
+        """The monitor's own call aborts the migration, once."""
+        guest = Recorder()
+        monitored = MonitoredGuest(guest, 1.0)
+
+        monitored.force_complete()
+        monitored.force_complete()
+
+        assert guest.told == ["abort_job"]
+        assert "Out of time" in caplog.text
+
+    def test_not_forced_to_complete(self, caplog):
+        """Somebody else's call leaves the guest alone, and is told why."""
+        guest = Recorder()
+        monitored = MonitoredGuest(guest, 1.0)
+        other = threading.Thread(target=monitored.force_complete)
+
+        other.start()
+        other.join()
+
+        assert guest.told == []
+        assert "neither post-copied nor migrated paused" in caplog.text
