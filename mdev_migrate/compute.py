@@ -272,7 +272,8 @@ class MdevCompute:
                 instance_uuid,
                 phases.Step.CREATE,
                 plan,
-                [mdev.uuid for mdev in plan.create],
+                note=note,
+                unanswered=bool(plan.create),
             )
             raise
         return plan.mdevs

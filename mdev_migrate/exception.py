@@ -17,15 +17,15 @@
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
-    |   |-- KernelUnknown
+    |   |-- KernelUnknown, BlockersUnknown, HostUuidUnknown
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
-    |   |-- HostUnreachable, LibvirtFailed, MdevBusy, MdevNotListed
+    |   |-- HostUnreachable, LibvirtFailed, MdevBusy
     |-- LedgerError
-    |   |-- LedgerUnusable
+    |   |-- LedgerUnusable, ClaimLost
 
 An error's arguments are the facts, its text is made from them, ``code`` is
 stable for scripts and ``hint`` says what to do about it.
@@ -97,6 +97,26 @@ class LedgerUnusable(LedgerError):
 
 
 @dataclass(eq=False)
+class ClaimLost(LedgerError):
+    """A claim vanished while its migration was under way."""
+
+    code = "claim-lost"
+    hint = (
+        "nobody must remove or change the ledger's files while guests are "
+        "migrated; try again"
+    )
+
+    instance_uuid: str
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: its claim on mdevs of "
+            f"{self.host} is gone"
+        )
+
+
+@dataclass(eq=False)
 class VersionTooOld(PreCheckError):
     """A host runs something older than mdev live migration needs."""
 
@@ -153,6 +173,40 @@ class KernelUnknown(NotKnown):
         return (
             f"{self.side} host {self.host}: Linux {self.needed} or later "
             "needed; libvirt does not report a remote host's kernel"
+        )
+
+
+@dataclass(eq=False)
+class BlockersUnknown(NotKnown):
+    """The source could not be asked for the guest's migration blockers."""
+
+    code = "blockers-unknown"
+    hint = "libvirt asks QEMU again when the migration begins"
+
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"source host {self.host}: whether something blocks the "
+            f"migration could not be asked: {self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class HostUuidUnknown(NotKnown):
+    """Whether two connections lead to one host cannot be told."""
+
+    code = "host-uuid-unknown"
+    hint = "compare the two URIs, and 'virsh capabilities' of both hosts"
+
+    source: str
+    destination: str
+
+    def __str__(self) -> str:
+        return (
+            f"source {self.source} and destination {self.destination}: "
+            "libvirt does not tell a host UUID of both"
         )
 
 
@@ -773,16 +827,3 @@ class MdevBusy(HostError):
 
     def __str__(self) -> str:
         return f"host {self.host}: mdev {self.uuid} is busy: {self.reason}"
-
-
-@dataclass(eq=False)
-class MdevNotListed(HostError):
-    """An mdev that was created a moment ago is not listed (yet)."""
-
-    code = "mdev-not-listed"
-    hint = "look at 'mdevctl list' on that host; udev may lag behind"
-
-    uuid: str
-
-    def __str__(self) -> str:
-        return f"mdev {self.uuid} was created but is not listed"

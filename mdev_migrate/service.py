@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -43,6 +43,8 @@ def _mint() -> str:
 
 
 H = TypeVar("H", bound=MdevHost)
+#: Something to be done with an mdev.
+_Task = tuple[Callable[[model.Mdev], object], model.Mdev]
 
 
 class MdevMigration(Generic[H]):
@@ -70,13 +72,18 @@ class MdevMigration(Generic[H]):
         self,
         inventory: model.Inventory,
         wanted: Sequence[model.WantedMdev],
+        instance_uuid: str | None = None,
     ) -> allocation.AllocationPlan:
         """Plan the target mdevs on this host; claim and change nothing.
 
+        :param instance_uuid: whose older claim is going to be replaced.
         :raises PreCheckError: as :func:`core.allocation.allocate` does.
         """
         return allocation.allocate(
-            inventory, wanted, held=self.claims.held(), mint=self._mint
+            inventory,
+            wanted,
+            held=self.claims.held(instance_uuid),
+            mint=self._mint,
         )
 
     def provide(
@@ -85,7 +92,7 @@ class MdevMigration(Generic[H]):
         wanted: Sequence[model.WantedMdev],
         *,
         note: claims.Note | None = None,
-        may_replace: Callable[[claims.Claim], None] = claims.refuse_begun,
+        may_replace: Callable[[claims.Claim], None] = claims.refuse_unfinished,
         entering: Callable[[phases.Step], None] = lambda _: None,
     ) -> allocation.AllocationPlan:
         """Claim target mdevs on this host and create those that are new.
@@ -97,6 +104,7 @@ class MdevMigration(Generic[H]):
         :raises PreCheckError: if the host cannot provide the mdevs.
         :raises MdevCreationFailed: if libvirt could not create one.
         """
+        note = note or claims.Note(token=_mint())
         avoid: set[allocation.Avoided] = set()
         failure: exception.MdevCreationFailed | None = None
         while True:
@@ -110,24 +118,40 @@ class MdevMigration(Generic[H]):
                     raise
                 entering(phases.Step.CREATE)
                 raise failure from None
-            entering(phases.Step.CREATE)
-            self.claims.advance(instance_uuid, phases.Step.CREATE)
-            asked: set[str] = set()
             try:
-                self._create(plan, asked)
-            except exception.MdevCreationFailed as error:
-                asked.discard(error.uuid)
-                if self.roll_back(
-                    instance_uuid, phases.Step.CREATE, plan, asked
+                entering(phases.Step.CREATE)
+                self.advance(instance_uuid, phases.Step.CREATE, note)
+                self._create(plan)
+            except BaseException as error:
+                problems = self.roll_back(
+                    instance_uuid,
+                    phases.Step.CREATE,
+                    plan,
+                    note=note,
+                    unanswered=isinstance(error, exception.HostUnreachable),
+                )
+                if problems or not isinstance(
+                    error, exception.MdevCreationFailed
                 ):
                     raise
                 failure = error
                 avoid.add(allocation.refused_together(plan, error.uuid))
-            except BaseException:
-                self.roll_back(instance_uuid, phases.Step.CREATE, plan, asked)
-                raise
             else:
                 return plan
+
+    def advance(
+        self,
+        instance_uuid: str,
+        step: phases.Step,
+        note: claims.Note | None = None,
+    ) -> None:
+        """Note in a claim how far its migration has come.
+
+        :raises ClaimLost: if it is not there any more.
+        """
+        if not self.claims.advance(instance_uuid, step, note):
+            name = self.host.inventory().host
+            raise exception.ClaimLost(instance_uuid, name)
 
     def _claim(
         self,
@@ -175,16 +199,8 @@ class MdevMigration(Generic[H]):
         if gone:
             raise exception.TargetMdevGone(inventory.host, frozenset(gone))
 
-    def _create(
-        self, plan: allocation.AllocationPlan, asked: set[str]
-    ) -> None:
-        """Create what the plan says.
-
-        :param asked: gets the UUIDs of the mdevs that the host was asked
-            for: they may exist even if no answer came.
-        """
+    def _create(self, plan: allocation.AllocationPlan) -> None:
         for mdev in plan.create:
-            asked.add(mdev.uuid)
             self.host.create_mdev(mdev)
         self.await_targets(frozenset(mdev.uuid for mdev in plan.mdevs))
 
@@ -214,61 +230,102 @@ class MdevMigration(Generic[H]):
         instance_uuid: str,
         step: phases.Step,
         plan: allocation.AllocationPlan,
-        asked: Collection[str] = (),
+        *,
+        note: claims.Note | None = None,
+        unanswered: bool = False,
     ) -> tuple[exception.MdevMigrateError, ...]:
         """Undo a migration that failed in a step; its guest stayed away.
 
         Created mdevs are removed, touched ones recycled, and the claim is
         released. What is busy or out of reach is tried again for
         ``limits.busy_s``; if it stays so, the claim is kept, so that nobody
-        is given an mdev that cannot be used.
+        is given an mdev that cannot be used. What another guest holds by
+        now is that guest's and left to it.
 
-        :param asked: mdevs that the host was asked for a moment ago; one of
-            them that is not listed is waited for, for ``limits.listed_s``.
+        :param note: release no other claim than the one so noted.
+        :param unanswered: the host may still be creating an mdev, for
+            somebody who does not wait for it any more.
         :returns: what could not be undone: empty if all was.
         """
         undo = phases.undo(step, plan)
         deadline = time.monotonic() + self.limits.busy_s
-        late = time.monotonic() + self.limits.listed_s
-
-        def remove(mdev: model.Mdev) -> None:
-            listed = self.host.remove_mdev(mdev)
-            if not listed and mdev.uuid in asked and time.monotonic() < late:
-                raise exception.MdevNotListed(mdev.uuid)
-
-        left = [(remove, mdev) for mdev in undo.destroy]
+        if unanswered:
+            self._await_unanswered(undo.destroy, deadline)
+        left = [(self.host.remove_mdev, mdev) for mdev in undo.destroy]
         again = [(self.host.recycle_mdev, mdev) for mdev in undo.recycle]
-        problems = self._try_all([*left, *again], deadline)
-        if not problems:
-            self.claims.release(instance_uuid)
-        return problems
+        problems = self._try_all(instance_uuid, [*left, *again], deadline)
+        if problems:
+            return problems
+        try:
+            self.claims.release(instance_uuid, note)
+        except exception.LedgerError as error:
+            return (error,)
+        return ()
+
+    def _await_unanswered(
+        self, mdevs: Sequence[model.Mdev], deadline: float
+    ) -> None:
+        """Give mdevs that are being created the time to appear."""
+        uuids = frozenset(mdev.uuid for mdev in mdevs)
+        while time.monotonic() < deadline:
+            try:
+                self.await_targets(uuids)
+            except exception.HostUnreachable:
+                self._reconnect()
+                continue
+            except exception.MdevMigrateError:
+                pass
+            return
 
     def _try_all(
-        self,
-        tasks: Sequence[tuple[Callable[[model.Mdev], None], model.Mdev]],
-        deadline: float,
+        self, instance_uuid: str, tasks: Sequence[_Task], deadline: float
     ) -> tuple[exception.MdevMigrateError, ...]:
         """Try tasks again and again until all are done or time is up."""
-        while True:
-            failed = []
-            problems: list[exception.MdevMigrateError] = []
-            for act, mdev in tasks:
-                try:
-                    act(mdev)
-                except exception.HostUnreachable as error:
-                    problems.append(error)
-                    failed.append((act, mdev))
-                    self._reconnect()
-                except exception.MdevMigrateError as error:
-                    problems.append(error)
-                    failed.append((act, mdev))
-            if not failed or time.monotonic() >= deadline:
-                return tuple(problems)
-            tasks = failed
+        problems: list[exception.MdevMigrateError] = []
+        while tasks:
+            tasks, problems = self._try(instance_uuid, tasks)
+            if not tasks or time.monotonic() >= deadline:
+                break
+            if any(isinstance(p, exception.HostUnreachable) for p in problems):
+                self._reconnect()
             time.sleep(self.limits.poll_s)
+        return tuple(problems)
+
+    def _try(
+        self, instance_uuid: str, tasks: Sequence[_Task]
+    ) -> tuple[Sequence[_Task], list[exception.MdevMigrateError]]:
+        """Try tasks once; return those that failed, and why."""
+        try:
+            assigned = self.host.inventory().assigned()
+        except exception.MdevMigrateError as error:
+            return tasks, [error]
+        failed = []
+        problems: list[exception.MdevMigrateError] = []
+        for act, mdev in tasks:
+            if _belongs_to_another(assigned.get(mdev.uuid), instance_uuid):
+                continue
+            try:
+                act(mdev)
+            except exception.MdevMigrateError as error:
+                problems.append(error)
+                failed.append((act, mdev))
+        return failed, problems
 
     def _reconnect(self) -> None:
         try:
             self.host.reconnect()
         except exception.HostUnreachable:
             time.sleep(self.limits.poll_s)
+
+
+def _belongs_to_another(
+    holder: model.Guest | None, instance_uuid: str
+) -> bool:
+    """Tell whether an mdev is a guest's, not a failed migration's rest.
+
+    The instance itself, active, is its incoming half that is about to be
+    killed. Shut off, it is a guest that has arrived.
+    """
+    return holder is not None and (
+        holder.instance_uuid != instance_uuid or not holder.active
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import tempfile
 from typing import Any
 
 import click
@@ -19,13 +20,13 @@ from mdev_migrate.cli import (
     options,
     output,
     progress,
+    recovering,
     render,
 )
+from mdev_migrate.cli.places import Places
 from mdev_migrate.cli.session import Session, exit_code
 from mdev_migrate.core.phases import Step
 from mdev_migrate.core.precheck import Check
-from mdev_migrate.host import Host
-from mdev_migrate.service import MdevMigration
 from mdev_migrate.workflow import GuestCheck, Options, Outcome, Report
 
 _EXAMPLES = """\b
@@ -35,6 +36,7 @@ Examples:
   mdev-migrate check web-7 --to qemu+tls://gpu-2/system
   mdev-migrate migrate web-7 --to qemu+tls://gpu-2/system \\
       --max-downtime 2000 --timeout 600
+  mdev-migrate recover --dry-run
   mdev-migrate demo
 
 \b
@@ -123,7 +125,7 @@ def list_mdevs(context: click.Context) -> None:
     empty = json_output.mdevs(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
         found = host.inventory()
-        claimed = session.environment.destination(host).claims.all()
+        claimed = session.destination(host).claims.all()
     rows = listing.rows(found, claimed)
     session.answer(
         json_output.mdevs(found.host, rows),
@@ -138,17 +140,22 @@ def list_mdevs(context: click.Context) -> None:
 def check(
     context: click.Context, /, guest: str, to: str, **flags: Any
 ) -> None:
-    """Make every pre-check of a migration; change nothing.
+    """Make every pre-check of a migration.
 
     GUEST is a name or UUID. Checks that could not be made are 'unknown'
     and do not refuse. A guest without mdevs can be migrated too.
+
+    Nothing is changed for this migration; but what commands that were
+    killed have left on the destination is undone first, as by 'recover'.
     """
     session = Session.of(context)
     how = options.read(flags)
     with session.failing(json_output.check(guest)), session.hosts(to) as hosts:
-        report = make_report(GuestCheck(*hosts, guest, how))
+        left = recovering.settle_left(session, hosts)
+        report = make_report(checking(hosts, guest, how))
     session.answer(
-        json_output.check(guest, report), lambda: render.check(report)
+        json_output.check(guest, report, left),
+        lambda: render.check(report, left),
     )
     context.exit(application.DONE if report.allowed else application.FAILED)
 
@@ -204,15 +211,33 @@ def demonstrate(context: click.Context, *, fail: bool) -> None:
     called = Session.of(context)
     shown = not called.settings.as_json
     scene = demo.make_scene(paced=shown and progress.is_terminal(), fail=fail)
-    session = Session(
-        dataclasses.replace(called.settings, uri=scene.source),
-        scene.environment,
-    )
-    if shown:
-        output.answer(lambda: render.line(scene.text))
-        show_plan(session, demo.GUEST, scene.destination, scene.options)
-    moved = move(session, demo.GUEST, scene.destination, scene.options)
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(
+            dataclasses.replace(
+                called.settings, uri=scene.source, state_dir=folder
+            ),
+            scene.environment,
+        )
+        if shown:
+            output.answer(lambda: render.line(scene.text))
+            show_plan(session, demo.GUEST, scene.destination, scene.options)
+        moved = move(session, demo.GUEST, scene.destination, scene.options)
     context.exit(exit_code(moved.outcome.error))
+
+
+def checking(hosts: Places, guest: str, how: Options) -> GuestCheck:
+    """Return the pre-checks of a migration."""
+    return GuestCheck(
+        hosts.source,
+        hosts.destination,
+        guest,
+        how,
+        may_replace=hosts.owners.may_replace,
+    )
+
+
+cli.add_command(recovering.claims)
+cli.add_command(recovering.recover)
 
 
 def make_report(check: GuestCheck) -> Report:
@@ -233,7 +258,7 @@ def make_report(check: GuestCheck) -> Report:
 def show_plan(session: Session, guest: str, to: str, how: Options) -> Report:
     """Answer with the plan of a migration."""
     with session.failing(json_output.plan(guest)), session.hosts(to) as hosts:
-        check = GuestCheck(*hosts, guest, how)
+        check = checking(hosts, guest, how)
         report = make_report(check)
         session.step = Step.PLAN
         difference = check.difference(report) if report.allowed else ""
@@ -249,8 +274,8 @@ def move(session: Session, guest: str, to: str, how: Options) -> moving.Moved:
     try:
         with session.hosts(to) as hosts:
             moved = _migrate(session, hosts, guest, how)
-    except exception.HostUnreachable as error:
-        outcome = Outcome(guest, error=error, step=Step.CONNECT)
+    except exception.MdevMigrateError as error:
+        outcome = Outcome(guest, error=error, step=session.step)
         moved = moving.Moved(outcome)
     session.answer(
         json_output.moved(moved),
@@ -265,7 +290,7 @@ def move(session: Session, guest: str, to: str, how: Options) -> moving.Moved:
 
 def _migrate(
     session: Session,
-    hosts: tuple[Host, MdevMigration[Host]],
+    hosts: Places,
     guest: str,
     how: Options,
 ) -> moving.Moved:
@@ -276,6 +301,11 @@ def _migrate(
     listener = progress.observer(lines, quiet=quiet)
     task = moving.Task(guest, how, listener, lines.say)
     try:
-        return moving.migrate(*hosts, task)
+        left = recovering.settle_left(session, hosts)
+        for text in left:
+            listener.warn(text)
+        moved = moving.migrate(hosts, task)
+        moved.outcome.warnings[:0] = left
+        return moved
     finally:
         lines.end()

@@ -87,10 +87,13 @@ def mdevs(host: str, rows: Iterable[listing.Row] = ()) -> Answer:
     }
 
 
-def check(guest: str, report: Report | None = None) -> Answer:
+def check(
+    guest: str, report: Report | None = None, warnings: Iterable[str] = ()
+) -> Answer:
     """Return the pre-checks; without a report, that there are none.
 
     :param guest: as the user calls it.
+    :param warnings: what a human should know besides.
     """
     if report is None:
         return {
@@ -99,6 +102,7 @@ def check(guest: str, report: Report | None = None) -> Answer:
             "allowed": False,
             "checks": [],
             "source_mdev_types": {},
+            "warnings": list(warnings),
         }
     return {
         "guest": report.guest.name,
@@ -108,6 +112,7 @@ def check(guest: str, report: Report | None = None) -> Answer:
         "source_mdev_types": {
             want.source_uuid: want.mdev_type for want in report.wanted
         },
+        "warnings": list(warnings),
     }
 
 
@@ -129,14 +134,19 @@ def plan(
     found = report.plan if report is not None and report.allowed else None
     return check(guest, report) | {
         "target_mdevs": report.target_mdevs if report and found else {},
-        "create": [_mdev(mdev) for mdev in found.create] if found else [],
+        "create": [mdev(each) for each in found.create] if found else [],
         "reuse": [mdev.uuid for mdev in found.reuse] if found else [],
         "difference": difference,
     }
 
 
-def _mdev(mdev: model.Mdev) -> Answer:
-    return {"uuid": mdev.uuid, "type": mdev.mdev_type, "parent": mdev.parent}
+def mdev(found: model.Mdev) -> Answer:
+    """Return an mdev."""
+    return {
+        "uuid": found.uuid,
+        "type": found.mdev_type,
+        "parent": found.parent,
+    }
 
 
 def moved(moved: Moved) -> Answer:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from mdev_migrate import exception
 from mdev_migrate.cli import signals
+from mdev_migrate.cli.places import Places
 from mdev_migrate.host import Host
-from mdev_migrate.service import MdevMigration
 from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
 
 
@@ -42,10 +42,9 @@ class Task:
     say: Callable[[str], None]
 
 
-def migrate(
-    source: Host, destination: MdevMigration[Host], task: Task
-) -> Moved:
+def migrate(hosts: Places, task: Task) -> Moved:
     """Migrate a guest; a signal stops it in order."""
+    source, destination = hosts.source, hosts.destination
     types = _types(source)
     with signals.stopping(task.say) as stop:
         outcome = GuestMigration(
@@ -55,6 +54,11 @@ def migrate(
             task.options,
             observer=task.observer,
             stop=stop,
+            note=hosts.owners.note(
+                task.guest, source.uri, destination.host.uri
+            ),
+            may_replace=hosts.owners.may_replace,
+            source_claims=hosts.source_claims,
         ).run()
     pairs = outcome.target_mdevs
     there = _types(destination.host) if pairs else {}

@@ -6,12 +6,14 @@ from __future__ import annotations
 import functools
 import math
 import os
+import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mdev_migrate import ledger
 from mdev_migrate.core import transport
 from mdev_migrate.workflow import Options
 
@@ -22,6 +24,8 @@ URI_VARIABLES = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")
 DEFAULT_URI = "qemu:///system"
 #: libvirt keeps a bandwidth as bytes in 64 bits with a sign.
 _MAX_BANDWIDTH = (2**63 - 1) // 2**20
+#: Names the ledger's folder if no option does.
+STATE_DIR_VARIABLE = "MDEV_MIGRATE_STATE_DIR"
 _SETTINGS = "mdev_migrate.cli.settings"
 
 _FLAGS = {
@@ -47,9 +51,11 @@ class Settings:
     """What the options say that every command has.
 
     :ivar uri: None if the user named none.
+    :ivar state_dir: likewise.
     """
 
     uri: str | None = None
+    state_dir: str | None = None
     as_json: bool = False
     verbose: bool = False
 
@@ -58,6 +64,15 @@ class Settings:
         """Return where the source is, as virsh finds it."""
         named = (os.environ.get(variable) for variable in URI_VARIABLES)
         return self.uri or next(filter(None, named), DEFAULT_URI)
+
+    @property
+    def ledger_folder(self) -> pathlib.Path:
+        """Return where claims are kept.
+
+        :raises LedgerUnusable: if there is no such place.
+        """
+        named = self.state_dir or os.environ.get(STATE_DIR_VARIABLE)
+        return pathlib.Path(named) if named else ledger.default_folder()
 
 
 def settings_of(context: click.Context) -> Settings:
@@ -148,6 +163,15 @@ def shared(command: Decorated) -> Decorated:
             help="The host that guests leave, as for virsh. Default: "
             f"{' or '.join(f'${name}' for name in URI_VARIABLES)} if set, "
             f"else {DEFAULT_URI}.",
+        ),
+        option(
+            "--state-dir",
+            metavar="DIR",
+            type=WORD,
+            help="The folder of the ledger, where the claims of all commands "
+            f"are kept. Default: ${STATE_DIR_VARIABLE} if set, else "
+            "/var/lib/mdev-migrate, or a folder in the home of a user who "
+            "may not write there.",
         ),
         option(
             "--json",

@@ -59,8 +59,13 @@ def mdevs(host: str, rows: Iterable[listing.Row]) -> None:
         line(f"{host} has no mdevs")
 
 
-def check(report: Report) -> None:
-    """Show every pre-check, what to do about it, and the verdict."""
+def check(report: Report, left: Iterable[str] = ()) -> None:
+    """Show every pre-check, what to do about it, and the verdict.
+
+    :param left: what became of what others had left.
+    """
+    for text in left:
+        output.say(f"warning: {output.one_line(text)}")
     rows = [
         (each.name, each.side, each.result, each.detail)
         for each in report.checks
@@ -182,6 +187,8 @@ def whereabouts(outcome: Outcome) -> str:
     """Return where the guest is after a migration that did not go well."""
     if isinstance(outcome.error, exception.OutcomeUnknown):
         return "where it runs is not known, so nothing was undone"
+    if isinstance(outcome.error, exception.GuestLost):
+        return "it is active on neither host"
     targets = phases.TABLE[outcome.step or phases.Step.CONNECT].targets
     if targets is phases.Targets.NOTHING:
         return "nothing was changed on either host"

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import click
 
-from mdev_migrate import exception, libvirt_host
+from mdev_migrate import exception, ledger, libvirt_host
 from mdev_migrate.cli import application, json_output, options, output
+from mdev_migrate.cli.places import Places
+from mdev_migrate.core.claims import ClaimTable
 from mdev_migrate.core.phases import Step
 from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
@@ -25,12 +27,14 @@ class Environment:
     """What the commands stand on; tests and the demonstration bring theirs.
 
     :ivar opener: reaches a host by its URI.
-    :ivar destination: returns what a host does for guests that reach it; it
-        knows the claims on the host's mdevs.
+    :ivar destination: returns what a host does for guests that reach it,
+        given the claims on its mdevs.
     """
 
     opener: Opener = libvirt_host.LibvirtHost.open
-    destination: Callable[[Host], MdevMigration[Host]] = MdevMigration
+    destination: Callable[[Host, ClaimTable], MdevMigration[Host]] = (
+        MdevMigration
+    )
 
 
 class Session:
@@ -68,16 +72,56 @@ class Session:
             yield host
 
     @contextlib.contextmanager
-    def hosts(self, to: str) -> Iterator[tuple[Host, MdevMigration[Host]]]:
-        """Open the source and the destination.
+    def hosts(self, to: str) -> Iterator[Places]:
+        """Open the source, the destination and the ledger.
 
-        :raises HostUnreachable: if one cannot be opened.
+        :raises HostError: if a host cannot be opened or asked who it is.
+        :raises LedgerUnusable: if claims cannot be kept.
         """
         with self.source() as source:
             self.step = Step.CONNECT
             with contextlib.closing(self.environment.opener(to)) as host:
                 self.step = Step.CHECK
-                yield source, self.environment.destination(host)
+                with self.owning() as owners:
+                    yield Places(
+                        source,
+                        self.destination(host),
+                        self._table(source),
+                        owners,
+                    )
+
+    @contextlib.contextmanager
+    def place(
+        self,
+    ) -> Iterator[tuple[MdevMigration[Host], ledger.Owners]]:
+        """Open the host of ``--connect`` as a destination, and the ledger.
+
+        :raises HostError: and LedgerUnusable: as for :meth:`hosts`.
+        """
+        with self.source() as host, self.owning() as owners:
+            yield self.destination(host), owners
+
+    @contextlib.contextmanager
+    def owning(self) -> Iterator[ledger.Owners]:
+        """Be known as the owner of what is claimed meanwhile."""
+        folder = self.settings.ledger_folder
+        owners = ledger.Owners(folder, "mdev-migrate")
+        with contextlib.closing(owners):
+            yield owners
+
+    def destination(self, host: Host) -> MdevMigration[Host]:
+        """Return what a host does for guests that reach it."""
+        return self.environment.destination(host, self._table(host))
+
+    def _table(self, host: Host) -> ClaimTable:
+        """Return the claims on a host's mdevs."""
+        folder = self.settings.ledger_folder
+        store = ledger.FileStore(folder, host.facts(), self.warn)
+        return ClaimTable(store)
+
+    def warn(self, text: str) -> None:
+        """Tell what a human should know, whoever asked."""
+        output.say(f"warning: {output.one_line(text)}")
 
     def answer(
         self, program: json_output.Answer, people: Callable[[], None]

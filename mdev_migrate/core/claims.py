@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class Note:
     :ivar destination: URI of the host that it goes to.
     :ivar migration: UUID of the Nova migration that it belongs to; empty
         without Nova. Such a claim lives as long as that migration does.
+    :ivar over: its migration has ended without an end of the claim, and
+        whoever comes may settle it, though the process may still live.
     """
 
     owner: str = "this process"
@@ -39,6 +41,7 @@ class Note:
     source: str = ""
     destination: str = ""
     migration: str = ""
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,13 @@ class Store(Protocol):
         """
         ...
 
+    def edit_made(self) -> contextlib.AbstractContextManager[dict[str, str]]:
+        """Lend what is remembered of mdevs made for guests that arrived.
+
+        Instance UUID by mdev UUID; otherwise as :meth:`edit`.
+        """
+        ...
+
 
 class MemoryStore:
     """Claims that live as long as this process."""
@@ -72,6 +82,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._claims: dict[str, Claim] = {}
+        self._made: dict[str, str] = {}
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[dict[str, Claim]]:
@@ -80,6 +91,14 @@ class MemoryStore:
             claims = dict(self._claims)
             yield claims
             self._claims = claims
+
+    @contextlib.contextmanager
+    def edit_made(self) -> Iterator[dict[str, str]]:
+        """Lend what is remembered of mdevs made; see :class:`Store`."""
+        with self._lock:
+            made = dict(self._made)
+            yield made
+            self._made = made
 
 
 def refuse_begun(claim: Claim) -> None:
@@ -93,10 +112,23 @@ def refuse_begun(claim: Claim) -> None:
         raise exception.ClaimHeld(claim.instance_uuid, claim.note.owner)
 
 
-def _held(claims: dict[str, Claim]) -> tuple[model.Mdev, ...]:
-    return tuple(
-        mdev for claim in claims.values() for mdev in claim.plan.mdevs
-    )
+def refuse_unfinished(claim: Claim) -> None:
+    """Refuse to replace a claim whose migration may still be under way.
+
+    :raises ClaimHeld: unless it ended, and before it went beyond claiming.
+    """
+    if not claim.note.over:
+        raise exception.ClaimHeld(claim.instance_uuid, claim.note.owner)
+    refuse_begun(claim)
+
+
+def _held(claims: Iterable[Claim]) -> tuple[model.Mdev, ...]:
+    return tuple(mdev for claim in claims for mdev in claim.plan.mdevs)
+
+
+def _is(claim: Claim | None, note: Note | None) -> bool:
+    """Tell whether there is a claim, and it is the one that was noted."""
+    return claim is not None and note in (None, claim.note)
 
 
 class ClaimTable:
@@ -135,7 +167,7 @@ class ClaimTable:
             older = claims.pop(instance_uuid, None)
             if older is not None:
                 may_replace(older)
-            plan = choose(_held(claims))
+            plan = choose(_held(claims.values()))
             claims[instance_uuid] = Claim(
                 instance_uuid, plan, step, note or Note()
             )
@@ -154,20 +186,46 @@ class ClaimTable:
             if claim is not None and claim.plan == plan:
                 del claims[instance_uuid]
 
-    def release(self, instance_uuid: str) -> Claim | None:
-        """Drop a claim and return it: None if there was none."""
-        with self._store.edit() as claims:
-            return claims.pop(instance_uuid, None)
+    def release(
+        self, instance_uuid: str, note: Note | None = None
+    ) -> Claim | None:
+        """Drop a claim and return it: None if there was none.
 
-    def advance(self, instance_uuid: str, step: phases.Step) -> None:
+        :param note: leave it if it is not, or no longer, the one so noted.
+        """
+        with self._store.edit() as claims:
+            if not _is(claims.get(instance_uuid), note):
+                return None
+            return claims.pop(instance_uuid)
+
+    def advance(
+        self, instance_uuid: str, step: phases.Step, note: Note | None = None
+    ) -> bool:
         """Note how far an instance's migration has come.
 
-        Nothing happens if it has no claim (any more).
+        :param note: as for :meth:`release`.
+        :returns: False if it has no claim (any more); nothing happens.
         """
         with self._store.edit() as claims:
             claim = claims.get(instance_uuid)
-            if claim is not None:
-                claims[instance_uuid] = replace(claim, step=step)
+            if claim is None or not _is(claim, note):
+                return False
+            claims[instance_uuid] = replace(claim, step=step)
+        return True
+
+    def leave(self, instance_uuid: str, note: Note) -> bool:
+        """Leave a claim to whoever will settle it: its migration is over.
+
+        :returns: False if there is no claim of that note.
+        """
+        with self._store.edit() as claims:
+            claim = claims.get(instance_uuid)
+            if claim is None or not _is(claim, note):
+                return False
+            claims[instance_uuid] = replace(
+                claim, note=replace(note, over=True)
+            )
+        return True
 
     def adopt(self, claim: Claim, note: Note) -> bool:
         """Take a claim over from an owner that is gone.
@@ -189,6 +247,37 @@ class ClaimTable:
         with self._store.edit() as claims:
             return dict(claims)
 
-    def held(self) -> tuple[model.Mdev, ...]:
-        """Return every mdev that is in a claim."""
-        return _held(self.all())
+    def held(self, besides: str | None = None) -> tuple[model.Mdev, ...]:
+        """Return every mdev that is in a claim.
+
+        :param besides: UUID of an instance whose own claim does not count.
+        """
+        return _held(
+            claim
+            for instance_uuid, claim in self.all().items()
+            if instance_uuid != besides
+        )
+
+    # What was made for guests that arrived ----------------------------
+
+    def remember(
+        self, instance_uuid: str, mdevs: Iterable[model.Mdev]
+    ) -> None:
+        """Remember mdevs that were made for a guest, beyond its claim."""
+        uuids = [mdev.uuid for mdev in mdevs]
+        if uuids:
+            with self._store.edit_made() as made:
+                made.update(dict.fromkeys(uuids, instance_uuid))
+
+    def made(self) -> dict[str, str]:
+        """Return the instance that each remembered mdev was made for."""
+        with self._store.edit_made() as made:
+            return dict(made)
+
+    def forget(self, uuids: Iterable[str]) -> None:
+        """Forget mdevs that are gone."""
+        gone = set(uuids)
+        if gone:
+            with self._store.edit_made() as made:
+                for uuid in gone:
+                    made.pop(uuid, None)

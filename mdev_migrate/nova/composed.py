@@ -118,10 +118,17 @@ class _LateStore:
 
     def edit(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
         """Lend the claims; see ``claims.Store``."""
+        return self._opened().edit()
+
+    def edit_made(self) -> contextlib.AbstractContextManager[dict[str, str]]:
+        """Lend what is remembered of mdevs made; see ``claims.Store``."""
+        return self._opened().edit_made()
+
+    def _opened(self) -> FileStore:
         if self._store is None:
             self._store = FileStore(
                 pathlib.Path(CONF.mdev_migrate.state_dir),
                 self._driver.mdev_migration.host.facts(),
                 LOG.warning,
             )
-        return self._store.edit()
+        return self._store

@@ -6,6 +6,7 @@
 """
 
 from mdev_migrate.workflow.check import GuestCheck
+from mdev_migrate.workflow.clearing import Cleared, clear
 from mdev_migrate.workflow.migration import GuestMigration
 from mdev_migrate.workflow.recovery import Recovered, Recovery
 from mdev_migrate.workflow.values import (
@@ -17,6 +18,7 @@ from mdev_migrate.workflow.values import (
 )
 
 __all__ = [
+    "Cleared",
     "GuestCheck",
     "GuestMigration",
     "Observer",
@@ -26,4 +28,5 @@ __all__ = [
     "Recovery",
     "Report",
     "Silent",
+    "clear",
 ]

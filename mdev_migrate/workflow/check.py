@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation, guest_xml, precheck
+from mdev_migrate.core import allocation, claims, guest_xml, precheck
 from mdev_migrate.core.precheck import Check, attempt
 from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
@@ -35,6 +35,7 @@ class GuestCheck:
     """The pre-checks of one guest's migration.
 
     :param guest: its name or UUID.
+    :param may_replace: raises if an older claim of the instance must stay.
     """
 
     def __init__(
@@ -43,7 +44,10 @@ class GuestCheck:
         destination: MdevMigration[Host],
         guest: str,
         options: Options | None = None,
+        *,
+        may_replace: Callable[[claims.Claim], None] = claims.refuse_unfinished,
     ) -> None:
+        self._may_replace = may_replace
         self._source = source
         self._destination = destination
         self._name = guest
@@ -56,30 +60,46 @@ class GuestCheck:
         :raises GuestNotFound: if the source has no such guest.
         :raises XmlMalformed: if a host's document cannot be read.
         :raises HostError: if a host cannot be asked.
+        :raises LedgerError: if the claims cannot be read.
         """
         self._options.check()
-        findings = _Findings(
-            source=self._source.facts(),
-            destination=self._destination.host.facts(),
-            guest=self._source.find_guest(self._name),
-            here=self._source.inventory(),
-            there=self._destination.host.inventory(),
-        )
-        checks = list(self._check_all(findings))
+        source = self._source.facts()
+        destination = self._destination.host.facts()
+        guest = self._source.find_guest(self._name)
+        versions: list[Check] = []
+        if guest.mdevs:
+            versions += precheck.check_versions("source", source)
+            versions += precheck.check_versions("destination", destination)
+        try:
+            findings = _Findings(
+                source=source,
+                destination=destination,
+                guest=guest,
+                here=self._source.inventory(),
+                there=self._destination.host.inventory(),
+            )
+        except exception.MdevMigrateError:
+            if all(check.result != "refused" for check in versions):
+                raise
+            # Too old to be asked for the rest in words that it knows.
+            return Report(guest, tuple(versions))
+        checks = list(self._check_all(findings, versions))
         return Report(
             findings.guest, tuple(checks), findings.wanted, findings.plan
         )
 
-    def _check_all(self, findings: _Findings) -> Iterator[Check]:
+    def _check_all(
+        self, findings: _Findings, versions: list[Check]
+    ) -> Iterator[Check]:
         yield from _check_places(findings)
         if findings.guest.running:
             yield self._check_blockers(findings)
         if not findings.guest.mdevs:
             findings.plan = allocation.AllocationPlan()
             return
-        yield from precheck.check_versions("source", findings.source)
-        yield from precheck.check_versions("destination", findings.destination)
+        yield from versions
         yield from self._check_guest(findings)
+        yield from self._check_claim(findings)
         if findings.wanted:
             yield from self._check_targets(findings)
         yield from self._check_transport(findings.guest)
@@ -129,6 +149,19 @@ class GuestCheck:
         yield attempt("guest-xml", "source", check_inactive)
         yield attempt("guest-viommu", "source", check_viommu)
 
+    def _check_claim(self, findings: _Findings) -> Iterator[Check]:
+        """Check an older claim of the guest, if there is one."""
+        table = self._destination.claims
+        older = table.get(findings.guest.instance_uuid)
+        if older is None:
+            return
+
+        def check_older() -> str:
+            self._may_replace(older)
+            return f"the one of {older.note.owner} can be replaced"
+
+        yield attempt("older-claim", "destination", check_older)
+
     def _check_targets(self, findings: _Findings) -> Iterator[Check]:
         """Check what the destination can offer, and plan with it."""
         there = findings.there
@@ -138,7 +171,9 @@ class GuestCheck:
             return f"{there.host} offers every mdev type of the guest"
 
         def check_available() -> str:
-            plan = self._destination.plan(there, findings.wanted)
+            plan = self._destination.plan(
+                there, findings.wanted, findings.guest.instance_uuid
+            )
             findings.plan = plan
             return (
                 f"{there.host} has them: {len(plan.reuse)} to reuse, "

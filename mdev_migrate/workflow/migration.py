@@ -4,8 +4,8 @@
 The steps are those of :mod:`core.phases`. A failure before the migration
 began is undone at once. A failure during it says little by itself: an
 answer may be lost while the migration goes on. Then both hosts are asked,
-again and again and within a limit, until the guest is found on one of them;
-only then is anything undone, and if it is found on neither, nothing is.
+again and again and within a limit, until it is known where the guest is; only
+then is anything undone, and if it does not become known, nothing is.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import (
@@ -22,6 +24,7 @@ from mdev_migrate.core import (
     claims,
     guest_xml,
     pairing,
+    phases,
     precheck,
 )
 from mdev_migrate.core.phases import Step
@@ -30,8 +33,17 @@ from mdev_migrate.host import Host, Journey
 from mdev_migrate.service import MdevMigration
 from mdev_migrate.workflow import settling
 from mdev_migrate.workflow.check import GuestCheck
+from mdev_migrate.workflow.clearing import clear_behind
 from mdev_migrate.workflow.job import Job
+from mdev_migrate.workflow.recovery import settle
 from mdev_migrate.workflow.values import Observer, Options, Outcome, Silent
+
+#: Raised only after both hosts were asked: the guest is not on its targets.
+_STAYED = (
+    exception.MigrationFailed,
+    exception.MigrationAborted,
+    exception.GuestLost,
+)
 
 
 class GuestMigration:
@@ -42,6 +54,8 @@ class GuestMigration:
         signal handler.
     :param note: what the claim says about who made it.
     :param may_replace: raises if an older claim of the instance must stay.
+    :param source_claims: the claims on the source's mdevs. With them, mdevs
+        that were made there for this guest are removed when it has left.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators by name
@@ -54,15 +68,23 @@ class GuestMigration:
         observer: Observer | None = None,
         stop: threading.Event | None = None,
         note: claims.Note | None = None,
-        may_replace: Callable[[claims.Claim], None] = claims.refuse_begun,
+        may_replace: Callable[[claims.Claim], None] = claims.refuse_unfinished,
+        source_claims: claims.ClaimTable | None = None,
     ) -> None:
         self._source = source
         self._destination = destination
         self._options = options or Options()
-        self._check = GuestCheck(source, destination, guest, self._options)
+        self._check = GuestCheck(
+            source,
+            destination,
+            guest,
+            self._options,
+            may_replace=may_replace,
+        )
         self._observer = observer or Silent()
         self._stop = stop or threading.Event()
-        self._note = note
+        self._note = note or claims.Note(token=str(uuid.uuid4()))
+        self._source_claims = source_claims
         self._may_replace = may_replace
         self._outcome = Outcome(guest)
         self._entered = time.monotonic()
@@ -84,6 +106,7 @@ class GuestMigration:
             outcome.result = "migrated"
         finally:
             self._leave_step()
+            self._leave_claim()
             outcome.seconds = time.monotonic() - started
         return outcome
 
@@ -99,9 +122,24 @@ class GuestMigration:
             timings[step] = timings.get(step, 0.0) + now - self._entered
         self._entered = now
 
+    def _leave_claim(self) -> None:
+        """Leave what this migration still claims to whoever can end it."""
+        instance_uuid = self._outcome.instance_uuid
+        if instance_uuid is None:
+            return
+        try:
+            left = self._destination.claims.leave(instance_uuid, self._note)
+            if left and not any(map(_tells_of_rest, self._outcome.warnings)):
+                self._warn(
+                    "not undone: the claim is kept; 'mdev-migrate recover' "
+                    "settles it"
+                )
+        except exception.LedgerError as error:
+            self._warn(f"ledger: {error}")
+
     def _advance(self, step: Step, guest: model.Guest) -> None:
         """Enter a step, noting it in the claim first."""
-        self._destination.claims.advance(guest.instance_uuid, step)
+        self._destination.advance(guest.instance_uuid, step, self._note)
         self._enter(step)
 
     def _warn(self, text: str) -> None:
@@ -111,7 +149,10 @@ class GuestMigration:
     def _run(self) -> None:
         self._enter(Step.CHECK)
         report = self._check.check()
+        if self._settle_earlier(report.guest):
+            report = self._check.check()
         guest = report.guest
+        self._note = replace(self._note, guest=guest.name)
         self._outcome.guest = guest.name
         self._outcome.instance_uuid = guest.instance_uuid
         precheck.refuse(report.checks)
@@ -119,6 +160,8 @@ class GuestMigration:
             if check.result == "unknown" or check.name == "transport":
                 self._warn(check.detail)
         self._enter(Step.PLAN)
+        if self._stop.is_set():
+            raise exception.MigrationAborted(guest.name, "on request")
         plan = self._destination.provide(
             guest.instance_uuid,
             report.wanted,
@@ -134,21 +177,71 @@ class GuestMigration:
             self._verify(guest, targets)
         finally:
             # Verified or not: the guest itself holds its mdevs by now.
-            self._destination.claims.release(guest.instance_uuid)
+            self._finish(guest, plan)
         self._enter(Step.RELEASE)
+        self._clear_source(guest)
+
+    def _settle_earlier(self, guest: model.Guest) -> bool:
+        """Settle what an earlier migration of this guest left claimed.
+
+        :returns: True if there was something and it is settled.
+        """
+        claim = self._destination.claims.get(guest.instance_uuid)
+        if claim is None or not claim.note.over or claim.note.migration:
+            return False
+        recovered = settle(
+            claim,
+            self._destination,
+            lambda: nullcontext(self._source),
+            replace(self._note, over=False),
+        )
+        self._warn(recovered.text)
+        return recovered.action != "kept"
+
+    def _finish(
+        self, guest: model.Guest, plan: allocation.AllocationPlan
+    ) -> None:
+        """Give up the claim, remembering what was made for the guest."""
+        table = self._destination.claims
+        try:
+            table.remember(guest.instance_uuid, plan.create)
+            table.release(guest.instance_uuid, self._note)
+        except exception.LedgerError as error:
+            self._warn(f"the claim is kept: {error}")
+
+    def _clear_source(self, guest: model.Guest) -> None:
+        """Remove the mdevs that were made on the source for this guest."""
+        if self._source_claims is not None:
+            place = MdevMigration(
+                self._source,
+                self._source_claims,
+                limits=self._destination.limits,
+            )
+            for text in clear_behind(place, self._note, guest.instance_uuid):
+                self._warn(text)
 
     @contextmanager
     def _undone_on_failure(
         self, guest: model.Guest, plan: allocation.AllocationPlan
     ) -> Iterator[None]:
-        """Undo what the failed step left; the guest stayed where it was."""
+        """Undo what the failed step left; the guest stayed where it was.
+
+        Once the migration began, nothing is undone before it is known where
+        the guest is: the claim stays, for whoever finds that out.
+        """
         try:
             yield
-        except exception.OutcomeUnknown:
-            raise
-        except BaseException:
+        except BaseException as error:
+            step = self._outcome.step or Step.CREATE
+            if phases.guest_may_have_moved(step) and not isinstance(
+                error, _STAYED
+            ):
+                raise
             for problem in self._destination.roll_back(
-                guest.instance_uuid, self._outcome.step or Step.CREATE, plan
+                guest.instance_uuid,
+                step,
+                plan,
+                note=self._note,
             ):
                 self._warn(f"not undone: {problem}")
             raise
@@ -208,6 +301,7 @@ class GuestMigration:
             self._destination.host,
             guest.instance_uuid,
             self._destination.limits,
+            ended=job.ended.is_set,
         )
         if found is Whereabouts.ARRIVED:
             self._warn(f"the guest arrived in spite of: {job.error}")
@@ -251,7 +345,7 @@ class GuestMigration:
 
         :raises GuestNotOnTargets: if it does not.
         """
-        self._advance(Step.VERIFY, guest)
+        self._enter(Step.VERIFY)
         limits = self._destination.limits
         deadline = settling.after(limits.settle_s)
         while True:
@@ -269,6 +363,10 @@ class GuestMigration:
             raise exception.GuestNotOnTargets(
                 guest.name, host.uri, "is not active there"
             )
+        if not there.running:
+            self._warn(
+                f"the guest is not running on {host.uri}: is it paused?"
+            )
         documents = [host.live_xml(uuid)]
         if there.persistent:
             documents.append(host.inactive_xml(uuid))
@@ -284,3 +382,7 @@ class GuestMigration:
         if statistics is not None:
             self._outcome.downtime_ms = statistics.downtime_ms
             self._outcome.bytes_moved = statistics.bytes_moved()
+
+
+def _tells_of_rest(warning: str) -> bool:
+    return warning.startswith("not undone")

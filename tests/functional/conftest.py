@@ -3,6 +3,7 @@
 
 import functools
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import libvirt
 import pytest
 
 from mdev_migrate import exception, model, testing
-from mdev_migrate.cli import main, session
+from mdev_migrate.cli import main, options, session
 from mdev_migrate.libvirt_host import LibvirtHost
 from mdev_migrate.service import Limits, MdevMigration
 
@@ -93,6 +94,14 @@ class World:
         except libvirt.libvirtError as error:
             reason = str(error.get_error_message())
             raise exception.HostUnreachable(uri, reason) from error
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep the claims of a test to itself."""
+    monkeypatch.setenv(options.STATE_DIR_VARIABLE, str(tmp_path / "ledger"))
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ CHECK_KEYS = {
     "allowed",
     "checks",
     "source_mdev_types",
+    "warnings",
 }
 PLAN_KEYS = CHECK_KEYS | {"target_mdevs", "create", "reuse", "difference"}
 ERROR_KEYS = {"code", "step", "message", "hint"}
@@ -247,6 +248,7 @@ class TestCheck:
             "allowed": False,
             "checks": [],
             "source_mdev_types": {},
+            "warnings": [],
         }
         assert error.keys() == ERROR_KEYS
         assert (error["code"], error["step"]) == ("guest-not-found", "check")

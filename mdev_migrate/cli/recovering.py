@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands about claims, and what the others do about those left."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import click
+
+from mdev_migrate import exception, ledger
+from mdev_migrate.cli import (
+    application,
+    claiming,
+    options,
+)
+from mdev_migrate.cli.places import Places
+from mdev_migrate.cli.session import Session
+from mdev_migrate.core.claims import Note
+from mdev_migrate.host import Host
+from mdev_migrate.service import MdevMigration
+from mdev_migrate.workflow import Recovery, clear
+
+#: Seconds: how long a command that is about another guest tries to remove
+#: an mdev that is busy.
+_BUSY_S = 2.0
+
+
+@click.command()
+@options.shared
+@click.pass_context
+def claims(context: click.Context) -> None:
+    """Show the claims on the mdevs of a host, and who made them.
+
+    An owner that has ended has left its claim behind: 'recover' settles
+    it. A claim of Nova's is settled by Nova.
+    """
+    session = Session.of(context)
+    empty = claiming.claims(session.settings.source_uri)
+    with session.failing(empty), session.place() as (place, owners):
+        host = place.host.facts().name
+        now = time.time()
+        shown = [
+            claiming.shown(claim, now, alive=owners.lives(claim.note))
+            for claim in place.claims.all().values()
+        ]
+        made = place.claims.made()
+    session.answer(
+        claiming.claims(host, shown, made),
+        lambda: claiming.show_claims(host, shown),
+    )
+
+
+@click.command()
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would be done.",
+)
+@click.option(
+    "--abort",
+    is_flag=True,
+    help="Abort migrations that still go on without the command that began "
+    "them. Without it they are waited for, for a minute.",
+)
+@click.option(
+    "--source-gone",
+    is_flag=True,
+    help="A source that cannot be reached is off for good: a guest that is "
+    "not on this host is not anywhere.",
+)
+@options.shared
+@click.pass_context
+def recover(
+    context: click.Context, /, *, dry_run: bool, abort: bool, source_gone: bool
+) -> None:
+    """Finish or undo what commands that were killed have left on a host.
+
+    The host of --connect is the destination of those migrations. A guest
+    that has arrived keeps its mdevs; for one that has not, what was made is
+    removed. What cannot be told, or is still under way, is kept.
+    """
+    session = Session.of(context)
+    empty = claiming.recovered(session.settings.source_uri, dry_run=dry_run)
+    with session.failing(empty), session.place() as (place, owners):
+        host = place.host.facts().name
+        recovery = Recovery(
+            place,
+            session.environment.opener,
+            owners,
+            abort=abort,
+            source_gone=source_gone,
+        )
+        settled = recovery.run(dry_run=dry_run)
+        cleared = clear(place, _note(place, owners), dry_run=dry_run)
+    session.answer(
+        claiming.recovered(host, settled, cleared, dry_run=dry_run),
+        lambda: claiming.show_recovered(
+            host, settled, cleared, dry_run=dry_run
+        ),
+    )
+    kept = [each for each in settled if each.action == "kept"]
+    left = bool(kept or cleared.problems)
+    context.exit(application.FAILED if left else application.DONE)
+
+
+def settle_left(session: Session, hosts: Places) -> list[str]:
+    """Settle what commands that were killed left on the destination.
+
+    Does not wait for what takes its time: if that matters for the guest at
+    hand, its pre-checks say so.
+
+    :returns: what became of it, in words.
+    """
+    whole = hosts.destination
+    place = MdevMigration(
+        whole.host,
+        whole.claims,
+        limits=dataclasses.replace(
+            whole.limits,
+            settle_s=0.0,
+            busy_s=min(_BUSY_S, whole.limits.busy_s),
+        ),
+    )
+    recovery = Recovery(place, session.environment.opener, hosts.owners)
+    texts = []
+    try:
+        texts += [each.text for each in recovery.run()]
+        texts += claiming.describe(clear(place, _note(place, hosts.owners)))
+    except exception.MdevMigrateError as error:
+        texts.append(f"what others left could not be settled: {error}")
+    return texts
+
+
+def _note(place: MdevMigration[Host], owners: ledger.Owners) -> Note:
+    """Return what a claim says that mdevs are removed under."""
+    return owners.note("", place.host.uri, place.host.uri)

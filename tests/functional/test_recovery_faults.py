@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does recovery keep the promises whatever call a process died at?
+
+The calls are found by recording runs in which nobody dies, those to the
+ledger among them. Then a process dies at each of them, once, on hosts of its
+own; a new process recovers, and the guest is migrated from where it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mdev_migrate import exception, testing
+from tests import crashes
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+#: Without MDEV_MIGRATE_SOAK only so many calls are tried, evenly spread.
+TRIED = 1000 if os.environ.get("MDEV_MIGRATE_SOAK") else 14
+#: How many mdevs, how many of them find one to reuse, and whether the copy
+#: fails.
+CASES = [
+    (1, 0, False),
+    (1, 1, True),
+    (2, 1, False),
+    (2, 1, True),
+    (5, 2, True),
+    (5, 5, False),
+]
+
+
+@pytest.fixture
+def folders() -> Iterator[Iterator[pathlib.Path]]:
+    """Return folders for ledgers, in memory if possible."""
+    memory = pathlib.Path("/dev/shm")  # noqa: S108 - a folder of ours in it
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=where) as folder:
+        yield (pathlib.Path(folder, str(n)) for n in itertools.count())
+
+
+def _make(
+    folder: pathlib.Path, case: tuple[int, int, bool]
+) -> crashes.Crashes:
+    count, spares, copy_fails = case
+    world = crashes.Crashes(
+        folder, crashes.kinds(count), crashes.kinds(count)[:spares]
+    )
+    if copy_fails:
+        world.group.pace = crashes.fail_the_copy
+    return world
+
+
+def _points(
+    world: crashes.Crashes, work: Callable[[], object]
+) -> list[testing.CallPoint]:
+    """Return every call of a piece of work in which nothing else fails."""
+    world.group.faults.forget_calls()
+    work()
+    return testing.call_points(world.group.faults.calls)
+
+
+def _some(
+    points: list[testing.CallPoint], first: int = 0
+) -> list[testing.CallPoint]:
+    """Return as many calls as are to be tried."""
+    stride = -(-len(points) // TRIED)
+    return points[first % stride :: stride]
+
+
+def _settled(world: crashes.Crashes) -> list[str]:
+    """Recover in a new process; return the promises that do not hold."""
+    world.restart()
+    world.group.pace = lambda _: None
+    world.recover()
+    return world.broken() + world.broken_after_retry()
+
+
+def _report(title: str, results: dict[object, list[str]]) -> object:
+    broken = {point: found for point, found in results.items() if found}
+    print(f"{title}: {len(results)} cases, {len(broken)} violations")  # noqa: T201
+    return broken
+
+
+@pytest.mark.parametrize("death", [testing.die, testing.die_after])
+@pytest.mark.parametrize("case", CASES)
+def test_the_process_dies_at_any_call(folders, case, death):
+    """After recovery the promises hold, and a retry succeeds."""
+    recorded = _make(next(folders), case)
+    results = {}
+    after = death is testing.die_after
+    for point in _some(_points(recorded, recorded.migrate), first=after):
+        if after and point.host == "ledger":
+            continue
+        world = _make(next(folders), case)
+        world.group.faults.forget_calls()
+        world.group.faults.at(point, death())
+        crashes.run(world.migrate)
+        if not world.group.faults.pending():
+            results[point] = _settled(world)
+        world.owners.close()
+
+    title = f"mdevs, reused, copy fails: {case}, {death.__name__}"
+    assert _report(title, results) == {}
+
+
+WRECKS = [
+    ("nodeDeviceCreateXML", testing.die_after, 1),
+    ("migrateToURI3", testing.die_after, 2),
+    ("migrateToURI3", testing.die, 2),
+]
+
+
+@pytest.mark.parametrize("copy_fails", [False, True])
+@pytest.mark.parametrize("wreck", WRECKS)
+def test_the_recovery_dies_at_any_call(folders, wreck, copy_fails):
+    """A recovery that was killed is finished by the next one."""
+    name, death, nth = wreck
+
+    def make() -> crashes.Crashes:
+        world = _make(next(folders), (2, 1, copy_fails))
+        world.group.faults.on(name, death(), nth=nth)
+        assert not crashes.run(world.migrate)
+        world.restart()
+        world.group.faults.forget_calls()
+        return world
+
+    recorded = make()
+    results = {}
+    for point in _some(_points(recorded, recorded.recover)):
+        world = make()
+        world.group.faults.at(point, testing.die())
+        crashes.run(world.recover)
+        results[point] = _settled(world)
+        world.owners.close()
+
+    assert _report(f"recovery, {wreck}", results) == {}
+
+
+@pytest.mark.parametrize("copy_fails", [False, True])
+def test_the_ledger_fails_at_any_use(folders, copy_fails):
+    """A full disk, say, loses nothing; the same process goes on."""
+    case = (2, 1, copy_fails)
+    recorded = _make(next(folders), case)
+    results = {}
+    for point in _points(recorded, recorded.migrate):
+        if point.host != "ledger":
+            continue
+        world = _make(next(folders), case)
+        full = exception.LedgerUnusable("/ledger", "No space left on device")
+        world.group.faults.forget_calls()
+        world.group.faults.at(point, testing.fail(full))
+        world.migrate()
+        world.group.pace = lambda _: None
+        found = world.group.violations()
+        if world.arrived():
+            world.recover()
+            found += world.broken()
+        results[point] = found + world.broken_after_retry()
+        world.owners.close()
+
+    assert _report("the ledger fails", results) == {}

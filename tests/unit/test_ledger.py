@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do claims outlive their processes, and are damaged ledgers survived?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import filelock
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mdev_migrate import exception, ledger, model
+from mdev_migrate.core import allocation, claims, ledger_text, phases
+from tests import builders
+
+HOST = model.HostFacts(
+    "host-b",
+    "00000000-0000-4000-8000-000000000001",
+    model.Version(11, 3, 0),
+    model.Version(10, 0, 0),
+)
+PLAN = allocation.AllocationPlan((builders.mdev(1),), (builders.mdev(2),))
+
+
+class Bench:
+    """A ledger in a folder, and what was reported about it."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.reports: list[str] = []
+        self.path = folder / f"{ledger.ledger_name(HOST)}.json"
+
+    def table(self, limit_s: float = 5.0) -> claims.ClaimTable:
+        """Return the claims, as another process would see them."""
+        return claims.ClaimTable(
+            ledger.FileStore(
+                self.folder, HOST, self.reports.append, lock_limit_s=limit_s
+            )
+        )
+
+    def claim(self, number: int = 1, note: claims.Note | None = None) -> None:
+        """Claim the plan for an instance."""
+        instance = builders.instance(number)
+        with self.table().claim(instance, lambda _: PLAN, note):
+            pass
+
+    def spoil(self) -> None:
+        """Change the claims, but fail."""
+        store = ledger.FileStore(self.folder, HOST)
+        with store.edit() as found:
+            found.clear()
+            raise ZeroDivisionError
+
+    def aside(self) -> list[bytes]:
+        """Return what was put aside."""
+        return [p.read_bytes() for p in self.folder.glob("*.damaged-*")]
+
+
+@contextlib.contextmanager
+def no_room() -> Iterator[None]:
+    """Let no file of this process become longer than a few bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def bench(tmp_path: pathlib.Path) -> Bench:
+    """Return a ledger in a folder that does not exist yet."""
+    return Bench(tmp_path / "deep" / "ledger")
+
+
+class TestFileStore:
+    def test_another_process_sees_the_claim(self, bench):
+        """A claim is there for whoever opens the ledger next."""
+        note = claims.Note("process 7", "token", 1.25, "vm")
+
+        bench.claim(note=note)
+
+        seen = bench.table().all()
+        assert seen == {
+            builders.instance(1): claims.Claim(
+                builders.instance(1), PLAN, phases.Step.CLAIM, note
+            )
+        }
+
+    def test_a_failed_change_changes_nothing(self, bench):
+        """A block that raises leaves the file as it was."""
+        bench.claim()
+        before = bench.path.read_bytes()
+
+        with pytest.raises(ZeroDivisionError):
+            bench.spoil()
+
+        assert bench.path.read_bytes() == before
+
+    def test_made_is_kept_beside_the_claims(self, bench):
+        """What was made for a guest is remembered until it is forgotten."""
+        bench.claim()
+        bench.table().remember(builders.INSTANCE, PLAN.create)
+        bench.table().release(builders.instance(1))
+
+        made = bench.table().made()
+        bench.table().forget(made)
+
+        assert made == {builders.uuid(2): builders.INSTANCE}
+        assert bench.table().made() == {}
+
+    def test_reading_writes_nothing(self, bench):
+        """Who only looks makes no ledger."""
+        bench.table().all()
+
+        assert not bench.path.exists()
+
+    @pytest.mark.parametrize(
+        "damage",
+        [b"", b"{", b"\xff\xfe", b"null", b"[" * 99999, b"\0" * 4096],
+    )
+    def test_damaged(self, bench, damage):
+        """What is no ledger is put aside, reported, and not fatal."""
+        bench.claim()
+        bench.path.write_bytes(damage)
+
+        found = bench.table().all()
+
+        assert (found, bench.aside()) == ({}, [damage])
+        assert len(bench.reports) == 1
+        assert bench.reports[0].startswith("ledger put aside as ")
+
+    def test_of_another_host(self, bench):
+        """A ledger that was copied from elsewhere is not trusted."""
+        bench.claim()
+        text = bench.path.read_text()
+        bench.path.write_text(text.replace("host-b", "host-c"))
+
+        assert bench.table().all() == {}
+        assert len(bench.aside()) == 1
+
+    def test_far_too_long(self, bench):
+        """A huge file is put aside without being read."""
+        bench.claim()
+        os.truncate(bench.path, ledger_text.LONGEST + 1)
+
+        assert bench.table().all() == {}
+        assert "far too long" in bench.reports[0]
+
+    @given(st.binary() | st.integers(0, 900))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_any_bytes(self, tmp_path, damage):
+        """Nothing but our own errors, whatever stands there."""
+        bench = Bench(tmp_path)
+        bench.path.unlink(missing_ok=True)
+        bench.claim()
+        text = bench.path.read_bytes()
+        cut = text[:damage] if isinstance(damage, int) else damage
+        bench.path.write_bytes(cut)
+
+        found = bench.table().all()
+
+        assert found == {} or cut == text
+
+    def test_locked_for_too_long(self, bench):
+        """Who cannot have the lock says so, with a hint."""
+        bench.claim()
+        lock = filelock.FileLock(bench.path.with_suffix(".lock"))
+
+        with lock, pytest.raises(exception.LedgerUnusable) as raised:
+            bench.table(limit_s=0.05).all()
+
+        assert "locked" in str(raised.value)
+        assert "--state-dir" in raised.value.hint
+
+    def test_a_full_disk(self, bench):
+        """A claim that cannot be written is not made; nothing is left."""
+        bench.claim()
+        before = bench.path.read_bytes()
+
+        with no_room(), pytest.raises(exception.LedgerUnusable):
+            bench.claim(2)
+
+        assert bench.path.read_bytes() == before
+        assert not bench.path.with_suffix(".new").exists()
+
+    def test_a_link_is_not_followed(self, bench):
+        """What somebody has put in a ledger's way is not written to."""
+        bench.claim()
+        victim = bench.folder / "victim"
+        bench.path.with_suffix(".new").symlink_to(victim)
+
+        with pytest.raises(exception.LedgerUnusable):
+            bench.table().release(builders.instance(1))
+
+        assert not victim.exists()
+
+    @pytest.mark.parametrize("path", ["/dev/null/x", "/proc/nowhere"])
+    def test_unusable_folder(self, path):
+        """A folder that cannot be had is our error."""
+        with pytest.raises(exception.LedgerUnusable) as raised:
+            ledger.FileStore(pathlib.Path(path), HOST)
+
+        assert path in str(raised.value)
+
+    def test_the_folder_vanishes(self, bench):
+        """A folder that is removed meanwhile is our error too."""
+        table = bench.table()
+        bench.folder.rmdir()
+
+        with pytest.raises(exception.LedgerUnusable):
+            table.all()
+
+    def test_shared_with_the_folders_group(self, bench):
+        """Who may use the folder may use its files, whoever writes them."""
+        bench.folder.mkdir(parents=True)
+        bench.folder.chmod(0o770)
+
+        bench.claim()
+
+        modes = {
+            path.suffix: stat.S_IMODE(path.stat().st_mode)
+            for path in bench.folder.iterdir()
+        }
+        assert modes == {".json": 0o660, ".lock": 0o660}
+
+    def test_private_by_default(self, bench):
+        """A ledger names guests and hosts: others need not know."""
+        bench.claim()
+
+        assert stat.S_IMODE(bench.folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE(bench.path.stat().st_mode) == 0o600
+
+
+#: Claims and releases for ever, telling of each; dies at any moment.
+WRITER = """
+import pathlib, sys
+from tests.unit.test_ledger import Bench
+bench = Bench(pathlib.Path(sys.argv[1]))
+while True:
+    bench.claim()
+    print("claimed", flush=True)
+    bench.table().release(next(iter(bench.table().all())))
+"""
+
+
+def start(program: str, *args: str) -> subprocess.Popen[str]:
+    """Start a Python process of our own."""
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-c", program, *args],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[2],
+    )
+
+
+@pytest.mark.parametrize("lines", range(1, 6))
+def test_killed_while_writing(bench, lines):
+    """The ledger is whole and unlocked whenever its writer is killed."""
+    with start(WRITER, str(bench.folder)) as writer:
+        for _ in range(lines):
+            assert writer.stdout.readline() == "claimed\n"
+        writer.send_signal(signal.SIGKILL)
+
+    found = bench.table().all()
+
+    assert bench.reports == []
+    assert list(found) in ([], [builders.instance(1)])
+    bench.claim(2)
+
+
+#: Owns a claim until it is told to end, or killed.
+OWNER = """
+import pathlib, sys
+from mdev_migrate import ledger
+owners = ledger.Owners(pathlib.Path(sys.argv[1]), "test")
+print(owners.token, flush=True)
+sys.stdin.readline()
+"""
+
+
+class TestOwners:
+    def test_a_process_that_is_killed_is_dead(self, bench):
+        """No owner outlives its process, and its file is cleared away."""
+        owners = ledger.Owners(bench.folder, "test")
+        with start(OWNER, str(bench.folder)) as other:
+            note = claims.Note(token=other.stdout.readline().strip())
+            alive = owners.lives(note)
+            other.send_signal(signal.SIGKILL)
+
+        assert (alive, owners.lives(note)) == (True, False)
+        assert [p.stem for p in bench.folder.glob("*.alive")] == [owners.token]
+
+    def test_a_new_owner_sweeps(self, bench):
+        """Files of killed processes without claims do not pile up."""
+        with start(OWNER, str(bench.folder)) as other:
+            other.stdout.readline()
+            other.send_signal(signal.SIGKILL)
+
+        owners = ledger.Owners(bench.folder, "test")
+
+        assert [p.stem for p in bench.folder.glob("*.alive")] == [owners.token]
+
+    def test_a_new_owner_leaves_the_living(self, bench):
+        """Nobody is swept away while alive, not in this process either."""
+        first = ledger.Owners(bench.folder, "test")
+        second = ledger.Owners(bench.folder, "test")
+        note = first.note("vm", "a:///", "b:///")
+
+        lived = second.lives(note)
+        first.close()
+        first.close()
+
+        assert (lived, second.lives(note)) == (True, False)
+
+    @pytest.mark.parametrize("token", ["", "../../etc/passwd", "x" * 5000])
+    def test_no_token(self, bench, token):
+        """A token that is none never reaches a path: its owner is dead."""
+        owners = ledger.Owners(bench.folder, "test")
+
+        assert not owners.lives(claims.Note(token=token))
+
+    def test_own(self, bench):
+        """One's own claim is alive until its migration is over."""
+        owners = ledger.Owners(bench.folder, "test")
+        bench.claim(note=owners.note("vm", "a:///", "b:///"))
+        claim = bench.table().all()[builders.instance(1)]
+
+        with pytest.raises(exception.ClaimHeld):
+            owners.may_replace(claim)
+        bench.table().leave(claim.instance_uuid, claim.note)
+        left = bench.table().all()[builders.instance(1)]
+        owners.may_replace(left)
+
+        assert not owners.lives(left.note)
+        assert owners.lives(owners.adopt(left.note))
+
+    def test_of_nova(self, bench):
+        """A claim of Nova's is never anybody else's."""
+        owners = ledger.Owners(bench.folder, "test")
+
+        assert owners.lives(claims.Note(migration="x", over=True))
+
+    def test_unusable_folder(self):
+        """A folder that cannot be had is our error."""
+        with pytest.raises(exception.LedgerUnusable):
+            ledger.Owners(pathlib.Path("/dev/null/x"), "test")
+
+
+class TestDefaultFolder:
+    def test_of_a_user(self, monkeypatch):
+        """A user who may not write to /var has a folder of his own."""
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        monkeypatch.setenv("XDG_STATE_HOME", "/home/me/state")
+
+        assert str(ledger.default_folder()) == "/home/me/state/mdev-migrate"
+
+    def test_relative_is_ignored(self, monkeypatch):
+        """A folder that depends on where one stands is none."""
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        monkeypatch.setenv("XDG_STATE_HOME", "state")
+        monkeypatch.setenv("HOME", "/home/me")
+
+        assert str(ledger.default_folder()) == (
+            "/home/me/.local/state/mdev-migrate"
+        )
+
+    def test_of_root(self, monkeypatch):
+        """All who may write to /var share one folder."""
+        monkeypatch.setattr(os, "access", lambda *_: True)
+
+        assert str(ledger.default_folder()) == "/var/lib/mdev-migrate"
+
+
+class TestClaimTable:
+    def test_only_the_noted_claim(self, bench):
+        """Nobody advances, leaves or releases a claim that took its place."""
+        table = bench.table()
+        mine, other = claims.Note(token="mine"), claims.Note(token="other")
+        bench.claim(note=other)
+        instance = builders.instance(1)
+
+        done = [
+            table.advance(instance, phases.Step.CREATE, mine),
+            table.leave(instance, mine),
+            table.release(instance, mine),
+        ]
+
+        assert done == [False, False, None]
+        assert table.all()[instance].note == other
+
+    def test_no_claim(self, bench):
+        """There is nothing to advance, leave or release."""
+        table = bench.table()
+        note = claims.Note()
+
+        assert not table.advance("x", phases.Step.CREATE)
+        assert not table.leave("x", note)
+        assert table.release("x", note) is None
+
+    def test_refuse_unfinished(self, bench):
+        """Only a claim that was left, and not begun, can be replaced."""
+        instance = builders.instance(1)
+        fresh = claims.Claim(instance, PLAN)
+        left = claims.Claim(instance, PLAN, note=claims.Note(over=True))
+        begun = claims.Claim(
+            instance, PLAN, phases.Step.CREATE, claims.Note(over=True)
+        )
+
+        claims.refuse_unfinished(left)
+        for claim in (fresh, begun):
+            with pytest.raises(exception.ClaimHeld):
+                claims.refuse_unfinished(claim)
+
+    def test_held_besides_ones_own(self, bench):
+        """Planning anew, an instance may have what it has claimed."""
+        bench.claim()
+
+        assert bench.table().held(builders.instance(1)) == ()
+        assert bench.table().held() == PLAN.mdevs
+
+    def test_nothing_to_remember(self, bench):
+        """Nothing made, nothing written."""
+        bench.table().remember("x", ())
+        bench.table().forget(())
+
+        assert not bench.path.exists()
+
+    def test_memory_remembers_too(self):
+        """Without a ledger, what was made is known to the process."""
+        table = claims.ClaimTable()
+        table.remember("x", PLAN.create)
+        table.forget([builders.uuid(9)])
+
+        assert table.made() == {builders.uuid(2): "x"}
