@@ -170,7 +170,9 @@ class MdevCompute:
         instance: Any,
         migrate_data: Any,
         allocations: Mapping[str, Any] | None,
+        *,
         migration_uuid: str,
+        source: str,
     ) -> dict[str, str] | None:
         """Choose and claim a target mdev for every source mdev.
 
@@ -179,6 +181,7 @@ class MdevCompute:
         given up, so that neither a boot nor another migration chooses the
         same mdev.
 
+        :param source: the compute that the guest leaves, for texts.
         :returns: target by source mdev UUID; None if the guest has no mdevs.
         :raises PreCheckError: if they cannot be had.
         """
@@ -188,7 +191,7 @@ class MdevCompute:
                 raise exception.AllocationsUnknown(str(instance.uuid))
             if allocations and self._driver._vgpu_allocations(allocations):
                 raise exception.PeerTooOld(
-                    "source", "without mdev types", "one for every mdev"
+                    source, "without mdev types", "one for every mdev"
                 )
             return None
         if not allocations:

@@ -165,7 +165,11 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         """
         with self.mdev_migration.refusals(instance):
             targets = self.mdev_migration.claim_targets(
-                instance, migrate_data, allocs, str(migration.uuid)
+                instance,
+                migrate_data,
+                allocs,
+                migration_uuid=str(migration.uuid),
+                source=str(migration.source_compute),
             )
         if targets is not None:
             migrate_data.target_mdevs = targets

@@ -117,7 +117,7 @@ class TestPeer:
         which = standin.instance()
         cloud.here.add_guest("vm", which.uuid)
 
-        _refused(cloud, which, "peer-too-old", "without mdev types")
+        _refused(cloud, which, "peer-too-old", "host host-a", "without mdev")
 
     @pytest.mark.parametrize(
         "types", [{"x": standin.TYPE}, {ONE: "../x"}, {ONE: ""}]
