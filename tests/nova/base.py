@@ -20,12 +20,9 @@ import time
 import typing as ty
 import urllib.parse
 from collections.abc import Callable, Iterator
+from importlib import metadata
 
 import fixtures
-
-# The functional tests' package must be imported first: it patches the
-# standard library for eventlet where the release needs that.
-from nova.tests.functional.libvirt import base as nova_base  # isort: skip
 import nova.conf
 import nova.privsep.libvirt
 from nova import context as nova_context
@@ -33,6 +30,7 @@ from nova import objects
 from nova.scheduler.client import report
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.api import client
+from nova.tests.functional.libvirt import base as nova_base
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_config import cfg
 
@@ -45,6 +43,8 @@ if not STOCK:
 
     mdev_nova.install()
 
+#: The release of Nova, as 29.
+RELEASE = int(metadata.version("nova").split(".")[0])
 CONF = cfg.CONF
 IMAGE = "155d900f-4e14-4e4c-a73d-069cbf4541e6"
 #: libvirt 8.6.0 and QEMU 8.1.0, the first that migrate mdevs.
@@ -109,15 +109,15 @@ class _Libvirt:
         migration.uri, migration.flags = uri, flags
         migration.params = params
         host = self.test.hosts[urllib.parse.urlsplit(uri).hostname or ""]
-        domain._job_type = fakelibvirt.VIR_DOMAIN_JOB_UNBOUNDED
+        domain.job_type = fakelibvirt.VIR_DOMAIN_JOB_UNBOUNDED
         try:
             self._prepare(host, migration)
             migration.started.set()
             self._run(migration)
         except fakelibvirt.libvirtError:
-            domain._job_type = fakelibvirt.VIR_DOMAIN_JOB_FAILED
+            domain.job_type = fakelibvirt.VIR_DOMAIN_JOB_FAILED
             if migration.aborted:
-                domain._job_type = fakelibvirt.VIR_DOMAIN_JOB_CANCELLED
+                domain.job_type = fakelibvirt.VIR_DOMAIN_JOB_CANCELLED
             raise
         finally:
             self.planned.pop(domain.UUIDString(), None)
@@ -128,7 +128,7 @@ class _Libvirt:
         domain._connection._mark_not_running(domain)
         domain._connection._undefine(domain)
         domain._state = fakelibvirt.VIR_DOMAIN_SHUTOFF
-        domain._job_type = fakelibvirt.VIR_DOMAIN_JOB_COMPLETED
+        domain.job_type = fakelibvirt.VIR_DOMAIN_JOB_COMPLETED
 
     def _prepare(
         self, host: fake_host.FakeMdevHost, migration: Migration
@@ -160,6 +160,14 @@ class _Libvirt:
         if migration.error is not None:
             raise migration.error
 
+    def job_stats(self, domain: ty.Any) -> dict[str, int]:
+        """Tell the job of a domain; an ended one is told only once."""
+        none = fakelibvirt.VIR_DOMAIN_JOB_NONE
+        job_type = getattr(domain, "job_type", none)
+        if job_type != fakelibvirt.VIR_DOMAIN_JOB_UNBOUNDED:
+            domain.job_type = none
+        return {"type": job_type}
+
     def abort(self, domain: ty.Any) -> None:
         if domain.UUIDString() in self.planned:
             self.planned[domain.UUIDString()].aborted = True
@@ -188,6 +196,8 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
     parents = 2
     #: Room on every parent, by type.
     room: ty.ClassVar[dict[str, int]] = {TYPE_A: 4, TYPE_B: 4}
+    #: The same on the destination, if it differs.
+    destination_room: ty.ClassVar[dict[str, int] | None] = None
     #: Mdev type by parent.
     parent_types: ty.ClassVar[dict[str, str]] = {
         PARENTS[0]: TYPE_A,
@@ -212,6 +222,29 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
         self.configure_types(self.parent_types)
         self.start_host("source", self.source_versions)
         self.start_host("destination", self.destination_versions)
+
+        self.addCleanup(self._let_migrations_end)
+
+    def _let_migrations_end(self) -> None:
+        """Wait for what a test left under way.
+
+        The services are stopped next, and would wait for it without end.
+        """
+        for planned in self.libvirt_migrations.planned.values():
+            planned.go_on.set()
+
+        def ended() -> bool:
+            found = objects.MigrationList.get_by_filters(
+                self.context,
+                {
+                    "migration_type": "live-migration",
+                    "status": ["queued", "preparing", "running"],
+                },
+            )
+            return not found
+
+        self.wait_for(ended, "the migrations to end before the services")
+        time.sleep(0.5)
 
     # -- the hosts ---------------------------------------------------------
 
@@ -247,9 +280,11 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
 
     def start_host(self, name: str, versions: dict[str, int]) -> None:
         """Start a compute with parents, and give these their traits."""
+        room = self.room
+        if name == "destination" and self.destination_room is not None:
+            room = self.destination_room
         host = fake_host.FakeMdevHost(
-            name,
-            {parent: dict(self.room) for parent in PARENTS[: self.parents]},
+            name, {parent: dict(room) for parent in PARENTS[: self.parents]}
         )
         self.hosts[name] = host
         self.start_compute(
@@ -262,12 +297,13 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
         for parent in host.room:
             self.set_trait(name, parent, self.parent_types[parent])
 
-    def set_trait(self, name: str, parent: str, mdev_type: str) -> None:
-        """Mark a parent's resource provider with its mdev type."""
-        trait = type_trait(mdev_type)
-        self._create_trait(trait)
+    def set_trait(self, name: str, parent: str, *mdev_types: str) -> None:
+        """Mark a parent's resource provider with its mdev types."""
+        traits = [type_trait(mdev_type) for mdev_type in mdev_types]
+        for trait in traits:
+            self._create_trait(trait)
         provider = self._get_provider_uuid_by_name(f"{name}_{parent}")
-        self._set_provider_traits(provider, [trait])
+        self._set_provider_traits(provider, traits)
 
     def restart(self, name: str) -> ty.Any:
         """Restart a compute; its guests and mdevs stay."""
@@ -322,15 +358,47 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
             extra[f"trait{number}:{type_trait(mdev_type)}"] = "required"
         return self._create_flavor(extra_spec=extra)
 
-    def boot(self, flavor: ty.Any = None, host: str = "source") -> str:
-        """Boot a server with mdevs and return its UUID."""
-        server = self._create_server(
+    def boot(
+        self,
+        flavor: ty.Any = None,
+        host: str = "source",
+        *,
+        name: str | None = None,
+        wait: bool = True,
+    ) -> str:
+        """Boot a server with mdevs and return its UUID.
+
+        :param wait: whether to wait until it is active.
+        """
+        server = self._build_server(
+            name=name,
             image_uuid=IMAGE,
             flavor_id=flavor or self.mdev_flavor(),
             networks="none",
             host=host,
         )
+        server = self.api.post_server({"server": server})
+        if wait:
+            self._wait_for_state_change(server, "ACTIVE")
         return str(server["id"])
+
+    def cold_migrate(
+        self, instance_uuid: str, source: str, destination: str
+    ) -> None:
+        """Migrate a server that is shut down for it, and confirm that."""
+        server = {"id": instance_uuid}
+        # The disks do not exist. And the driver takes its host's name from
+        # the configuration, which all hosts share here.
+        with fixtures.MonkeyPatch("os.rename", lambda *args: None):
+            self.api.post_server_action(
+                instance_uuid, {"migrate": {"host": destination}}
+            )
+            self._wait_for_state_change(server, "VERIFY_RESIZE")
+        configured = CONF.host
+        self.flags(host=source)
+        self.api.post_server_action(instance_uuid, {"confirmResize": None})
+        self._wait_for_state_change(server, "ACTIVE")
+        self.flags(host=configured)
 
     def hard_reboot(self, instance_uuid: str) -> None:
         """Hard reboot a server and wait until it is active."""
@@ -468,6 +536,10 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
             lambda dom, uri, params, flags=0: libvirt.migrate(
                 dom, uri, params, flags
             ),
+        )
+        self._patch(
+            domain + "jobStats",
+            lambda dom, flags=0: libvirt.job_stats(dom),
         )
         self._patch(domain + "abortJob", lambda dom: libvirt.abort(dom))
         self._patch(
