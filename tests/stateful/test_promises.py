@@ -76,9 +76,8 @@ class Promises(stateful.RuleBasedStateMachine):
         types = testing.MttyParent().types.values()
         self.group = testing.SimulatedGroup()
         for name in ("host-a", "host-b"):
-            self.group.add_host(
-                name, [parent("pci_0000_06_00_0", types, PORTS)]
-            )
+            card = testing.SharedParent("pci_0000_06_00_0", types, PORTS)
+            self.group.add_host(name, [card])
         self.owners = self.new_owners()
         self.before: set[str] = set()
 
