@@ -71,6 +71,7 @@ class MdevCompute:
         self.service = MdevMigration(self.host, claim_table, limits=limits)
         self._thread = threading.local()
         self._booting: dict[str, str] = {}
+        self._starting = False
 
     @contextlib.contextmanager
     def refusals(self, instance: Any) -> Iterator[None]:
@@ -195,10 +196,16 @@ class MdevCompute:
         return self._pair(instance.uuid, types, targets)
 
     def _undo_older(self, instance_uuid: str) -> None:
-        """Undo an older claim: its check's answer was lost, or not used."""
+        """Undo an older claim: its check's answer was lost, or not used.
+
+        :raises ClaimHeld: if that cannot be done (yet): a claim in its
+            place would let its mdevs into use.
+        """
         older = self.service.claims.get(instance_uuid)
-        if older is not None:
-            self.service.roll_back(instance_uuid, older.step, older.plan)
+        if older is None:
+            return
+        if self.service.roll_back(instance_uuid, older.step, older.plan):
+            raise exception.ClaimHeld(instance_uuid, older.note.owner)
 
     def _providers(
         self, types: Mapping[str, str], allocations: Mapping[str, Any]
@@ -261,7 +268,13 @@ class MdevCompute:
                 plan = _extend(plan, mdev, created=chosen not in existing)
                 self._write_claim(instance_uuid, plan, note)
         except BaseException:
-            self.service.roll_back(instance_uuid, phases.Step.CREATE, plan)
+            self.service.roll_back(
+                instance_uuid,
+                phases.Step.CREATE,
+                plan,
+                note=note,
+                unanswered=bool(plan.create),
+            )
             raise
         return plan.mdevs
 
@@ -299,7 +312,7 @@ class MdevCompute:
         try:
             pairs = pairing.pair_mdevs(wanted, targets)
         except exception.TargetMdevMissing:
-            self._undo_older(instance_uuid)
+            self.undo(instance_uuid)
             raise
         LOG.info(
             "Claimed target mdevs: %(pairs)s",
@@ -351,30 +364,63 @@ class MdevCompute:
 
         Whoever should have ended them may never have been called: ports
         that could not be bound, an abort in the queue, a restart.
+
+        Trouble is logged: it must not stop the service of a host that has
+        other guests, and what is left is looked at again later.
         """
-        for instance_uuid, claim in self.service.claims.all().items():
-            migration = claim.note.migration
+        try:
+            found = self.service.claims.all()
+        except exception.LedgerError as error:
+            LOG.warning("Claims cannot be read: %(error)s", {"error": error})
+            return
+        for instance_uuid, claim in found.items():
             try:
-                if not migration or not self._nova.is_over(
-                    migration, self._driver_host()
-                ):
-                    continue
-            except Exception as error:  # noqa: BLE001 - asked again later
+                self._drop_if_ended(claim)
+            except Exception as error:  # noqa: BLE001 - tried again later
                 LOG.warning(
-                    "Whether a migration is over is not known: %(error)s",
+                    "Whether a claim has ended is not known: %(error)s",
                     {"error": error},
                     instance_uuid=instance_uuid,
                 )
-                continue
-            if self.host.has_guest(instance_uuid):
-                self.finish(instance_uuid)
-            else:
-                self.undo(instance_uuid)
+
+    def _drop_if_ended(self, claim: claims.Claim) -> None:
+        migration = claim.note.migration
+        if not migration or not self._nova.is_over(
+            migration, self._driver_host()
+        ):
+            return
+        if self.host.has_guest(claim.instance_uuid):
+            self.finish(claim.instance_uuid)
+        else:
+            self.undo(claim.instance_uuid)
 
     def _driver_host(self) -> str:
         return str(self._driver.mdev_compute_host)
 
     # Who holds what ---------------------------------------------------
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Leave claims out while the service starts.
+
+        Up to Nova 31 it creates the mdevs that its guests are assigned and
+        that are gone after a reboot; of one that no guest has, it does not
+        find the type, and the service does not start.
+        """
+        self._starting = True
+        try:
+            yield
+        finally:
+            self._starting = False
+
+    def claimed(self) -> dict[str, list[str]]:
+        """Return the UUIDs of claimed mdevs by instance UUID."""
+        if self._starting:
+            return {}
+        return {
+            uuid: [mdev.uuid for mdev in claim.plan.mdevs]
+            for uuid, claim in self.service.claims.all().items()
+        }
 
     def add_promised(self, assigned: dict[str, str]) -> dict[str, str]:
         """Add mdevs that are promised to those that guests hold.
@@ -382,9 +428,9 @@ class MdevCompute:
         :param assigned: instance UUID by mdev UUID, as the driver says.
         """
         claimed = {
-            mdev.uuid: uuid
-            for uuid, claim in self.service.claims.all().items()
-            for mdev in claim.plan.mdevs
+            mdev_uuid: instance_uuid
+            for instance_uuid, mdevs in self.claimed().items()
+            for mdev_uuid in mdevs
         }
         return {**self._booting, **claimed, **assigned}
 
@@ -400,7 +446,9 @@ class MdevCompute:
         if claim is None:
             return assigned
         promised = {mdev.uuid for mdev in claim.plan.mdevs}
-        own = {mdev.uuid for mdev in self.host.guest_mdevs(instance)}
+        own = set()
+        if self.host.has_guest(instance.uuid):
+            own = {mdev.uuid for mdev in self.host.guest_mdevs(instance)}
         return {
             uuid: holder
             for uuid, holder in assigned.items()

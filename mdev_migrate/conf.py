@@ -18,16 +18,19 @@ GROUP = cfg.OptGroup(
 OPTIONS = [
     cfg.IntOpt(
         "max_downtime",
-        default=0,
+        default=10_000,
         min=0,
         max=transport.MAX_DOWNTIME_MS,
         mutable=True,
         help="""\
-How long a guest with mdevs may stand still while it switches over to the
-destination, in milliseconds. The state of a vGPU is sent in that time: a
-frame buffer of some GiB needs tens of seconds, so NVIDIA's driver is usually
-given 500000. Applies to guests with mdevs alone; 0 leaves them to
-``[libvirt]live_migration_downtime`` and its steps like all others.
+How long a guest with mdevs may stand still at most while it switches over to
+the destination, in milliseconds. The state of its devices is sent in that
+time, so a vGPU with some GiB of frame buffer needs far more than a guest
+without: divide the frame buffer by the bandwidth of the migration network.
+The limit is reached in the steps of ``[libvirt]live_migration_downtime_steps``
+and ``live_migration_downtime_delay``, so that a guest that needs less stops
+for less. Applies to guests with mdevs alone; 0 gives them the limit of all
+others, ``[libvirt]live_migration_downtime``.
 """,
     ),
     cfg.StrOpt(

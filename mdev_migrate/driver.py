@@ -8,13 +8,14 @@ of Nova's ComputeDriver and LibvirtDriver, 25 to 34.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from oslo_log import log
 
 from mdev_migrate.compute import MdevCompute, has_mdevs, target_mdevs
-from mdev_migrate.core import claims
 from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
 
 LOG = log.getLogger(__name__)
@@ -32,14 +33,8 @@ class ClaimedMdevs(MutableMapping[str, list[str]]):
     pops. Nothing is ever put in from there: the mixin claims by itself.
     """
 
-    def __init__(self, table: Callable[[], claims.ClaimTable]) -> None:
-        self._table = table
-
-    def _now(self) -> dict[str, list[str]]:
-        return {
-            uuid: [mdev.uuid for mdev in claim.plan.mdevs]
-            for uuid, claim in self._table().all().items()
-        }
+    def __init__(self, now: Callable[[], dict[str, list[str]]]) -> None:
+        self._now = now
 
     def __getitem__(self, instance_uuid: str) -> list[str]:
         return self._now()[instance_uuid]
@@ -74,9 +69,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         self.mdev_migration = self.make_mdev_migration()
-        self.instance_claimed_mdevs = ClaimedMdevs(
-            lambda: self.mdev_migration.service.claims
-        )
+        self.instance_claimed_mdevs = ClaimedMdevs(self.mdev_migration.claimed)
 
     def make_mdev_migration(self) -> MdevCompute:
         """Return what does the work; the composed class knows Nova."""
@@ -93,7 +86,8 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
 
     def init_host(self, host: str) -> None:
         """End what ended while this service was down."""
-        super().init_host(host)
+        with self.mdev_migration.starting():
+            super().init_host(host)
         self.mdev_migration.drop_ended()
 
     def get_available_resource(self, nodename: str) -> Any:
@@ -225,9 +219,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
                 device_names,
             )
         try:
-            outgoing = OutgoingGuest(
-                guest, target_mdevs(migrate_data), self._mdev_max_downtime()
-            )
+            outgoing = OutgoingGuest(guest, target_mdevs(migrate_data))
             return operation(
                 context,
                 instance,
@@ -256,7 +248,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Source: watch the migration; never pause or post-copy it."""
         if has_mdevs(migrate_data):
-            guest = MonitoredGuest(guest, self._mdev_max_downtime())
+            guest = MonitoredGuest(guest, self.mdev_downtime_factor())
         return super()._live_migration_monitor(
             context,
             instance,
@@ -270,9 +262,9 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
             disk_paths,
         )
 
-    def _mdev_max_downtime(self) -> int:
-        """Return the downtime limit in ms; 0 leaves it to Nova's options."""
-        return 0
+    def mdev_downtime_factor(self) -> float:
+        """Return how many times longer than others the guest may stop."""
+        return 1.0
 
     def live_migration_force_complete(self, instance: Any) -> Any:
         """Source: leave guests with mdevs as they are.
@@ -386,27 +378,23 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         """Let Nova choose mdevs for a boot, and hold them until it is up."""
         return self.mdev_migration.allocate_for_boot(allocations)
 
-    def spawn(self, context: Any, instance: Any, *args: Any, **kw: Any) -> Any:
-        """Boot a guest; what it was allocated is its own meanwhile."""
-        with self.mdev_migration.booting(instance):
-            return super().spawn(context, instance, *args, **kw)
 
-    def finish_migration(
-        self,
-        context: Any,
-        migration: Any,
-        instance: Any,
-        *args: Any,
-        **kw: Any,
-    ) -> Any:
-        """Finish a cold migration; likewise."""
-        with self.mdev_migration.booting(instance):
-            return super().finish_migration(
-                context, migration, instance, *args, **kw
-            )
+#: The driver's methods that boot a guest with what Nova allocated for it.
+BOOTS = ("spawn", "finish_migration", "_hard_reboot")
 
-    def _hard_reboot(
-        self, context: Any, instance: Any, *args: Any, **kw: Any
-    ) -> Any:
-        with self.mdev_migration.booting(instance):
-            return super()._hard_reboot(context, instance, *args, **kw)
+
+def while_booting(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method that boots a guest: what it is allocated stays its own.
+
+    :param stock: the driver's method; the wrapper has its signature.
+    """
+    signature = inspect.signature(stock)
+
+    @functools.wraps(stock)
+    def booting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(self, *args, **kwargs).arguments
+        with self.mdev_migration.booting(given["instance"]):
+            return stock(self, *args, **kwargs)
+
+    booting.__signature__ = signature  # type: ignore[attr-defined]
+    return booting

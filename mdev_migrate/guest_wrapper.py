@@ -16,9 +16,8 @@ LOG = log.getLogger(__name__)
 class _Wrapper:
     """Passes everything on to Nova's guest that is not overridden."""
 
-    def __init__(self, guest: Any, max_downtime_ms: int) -> None:
+    def __init__(self, guest: Any) -> None:
         self._guest = guest
-        self._max_downtime_ms = max_downtime_ms
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guest, name)
@@ -28,16 +27,10 @@ class OutgoingGuest(_Wrapper):
     """A guest whose XML is rewritten last, as it leaves.
 
     :param target_mdevs: target by source mdev UUID.
-    :param max_downtime_ms: 0 leaves the limit to Nova.
     """
 
-    def __init__(
-        self,
-        guest: Any,
-        target_mdevs: Mapping[str, str],
-        max_downtime_ms: int,
-    ) -> None:
-        super().__init__(guest, max_downtime_ms)
+    def __init__(self, guest: Any, target_mdevs: Mapping[str, str]) -> None:
+        super().__init__(guest)
         self._target_mdevs = target_mdevs
 
     def migrate(
@@ -68,8 +61,6 @@ class OutgoingGuest(_Wrapper):
             LOG.warning(
                 "Not used for a guest with mdevs: %s", ", ".join(dropped)
             )
-        if self._max_downtime_ms:
-            self._guest.migrate_configure_max_downtime(self._max_downtime_ms)
         return self._guest.migrate(
             destination,
             migrate_uri=migrate_uri,
@@ -82,12 +73,21 @@ class OutgoingGuest(_Wrapper):
 
 
 class MonitoredGuest(_Wrapper):
-    """A guest that is neither paused nor post-copied to complete."""
+    """A guest that is neither paused nor post-copied to complete.
+
+    :param downtime_factor: how many times longer than others it may stand
+        still: its device's state is sent in that time.
+    """
+
+    def __init__(self, guest: Any, downtime_factor: float) -> None:
+        super().__init__(guest)
+        self._downtime_factor = downtime_factor
 
     def migrate_configure_max_downtime(self, mstime: int) -> None:
-        """Limit the downtime by our own option, if it is set."""
+        """Limit the downtime to what Nova's step is for this guest."""
+        scaled = int(mstime * self._downtime_factor)
         self._guest.migrate_configure_max_downtime(
-            self._max_downtime_ms or mstime
+            min(max(scaled, 1), transport.MAX_DOWNTIME_MS)
         )
 
     def pause(self) -> None:

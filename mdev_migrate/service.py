@@ -92,7 +92,7 @@ class MdevMigration(Generic[H]):
         wanted: Sequence[model.WantedMdev],
         *,
         note: claims.Note | None = None,
-        may_replace: Callable[[claims.Claim], None] = claims.refuse_begun,
+        may_replace: Callable[[claims.Claim], None] = claims.refuse_unfinished,
         entering: Callable[[phases.Step], None] = lambda _: None,
     ) -> allocation.AllocationPlan:
         """Claim target mdevs on this host and create those that are new.
@@ -104,6 +104,7 @@ class MdevMigration(Generic[H]):
         :raises PreCheckError: if the host cannot provide the mdevs.
         :raises MdevCreationFailed: if libvirt could not create one.
         """
+        note = note or claims.Note(token=_mint())
         avoid: set[allocation.Avoided] = set()
         failure: exception.MdevCreationFailed | None = None
         while True:

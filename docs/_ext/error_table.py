@@ -39,7 +39,8 @@ def _lines(error: type[exception.MdevMigrateError]) -> Iterator[str]:
     yield f"``{error.code}``"
     yield f"    {meaning.splitlines()[0]}"
     yield ""
-    yield f"    *What to do:* {_plain(error.hint)}."
+    hint = _plain(error.hint)
+    yield f"    *What to do:* {hint}{'' if hint.endswith('?') else '.'}"
     yield ""
 
 

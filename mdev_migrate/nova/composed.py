@@ -22,7 +22,11 @@ from oslo_log import log
 from mdev_migrate import conf
 from mdev_migrate.compute import MdevCompute
 from mdev_migrate.core import claims
-from mdev_migrate.driver import MdevLiveMigrationMixin
+from mdev_migrate.driver import (
+    BOOTS,
+    MdevLiveMigrationMixin,
+    while_booting,
+)
 from mdev_migrate.ledger import FileStore
 from mdev_migrate.nova import manager, migrate_data
 
@@ -90,8 +94,16 @@ class LibvirtDriver(
         manager.wrap(self.virtapi._compute, self)
         super().init_host(host)
 
-    def _mdev_max_downtime(self) -> int:
-        return int(CONF.mdev_migrate.max_downtime)
+    def mdev_downtime_factor(self) -> float:
+        """Return how many times longer than others the guest may stop."""
+        ours = CONF.mdev_migrate.max_downtime
+        others = CONF.libvirt.live_migration_downtime
+        return float(ours / others) if ours else 1.0
+
+
+for _name in BOOTS:
+    _stock = getattr(driver.LibvirtDriver, _name)
+    setattr(LibvirtDriver, _name, while_booting(_stock))
 
 
 class _LateStore:

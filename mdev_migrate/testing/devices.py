@@ -22,6 +22,8 @@ class SimulatedMdev:
     :ivar active: it exists now.
     :ivar persistent: it is defined, so it survives a reboot.
     :ivar resuming: a failed incoming migration left it unusable.
+    :ivar half_known: it came or went without libvirt, which lists it as
+        neither active nor defined, and without its type.
     :ivar hidden_lists: how many lists it is still missing from, because the
         host has not noticed it yet.
     """
@@ -34,6 +36,7 @@ class SimulatedMdev:
     persistent: bool = False
     autostart: bool = False
     resuming: bool = False
+    half_known: bool = False
     hidden_lists: int = 0
     iommu_group: int = 0
     suffix: str = ""
@@ -191,6 +194,13 @@ class DeviceTable:
             del self._mdevs[name]
         self._announce(name, libvirt.VIR_NODE_DEVICE_EVENT_UNDEFINED)
 
+    def half_know(self, mdev_uuid: str) -> None:
+        """Let libvirt not notice fully that an mdev went without it."""
+        for mdev in self._mdevs.values():
+            if mdev.uuid == mdev_uuid:
+                mdev.active = mdev.persistent = mdev.resuming = False
+                mdev.half_known = True
+
     def set_autostart(self, name: str, autostart: bool) -> None:
         """Say whether a defined mdev starts when its parent appears."""
         mdev = self.mdev(name)
@@ -228,8 +238,11 @@ class DeviceTable:
                 _NODEDEV,
             )
         if parent not in self.parents:
-            detail = f"unable to find parent device '{parent}'"
-            raise errors.internal(detail, _NODEDEV)
+            raise errors.libvirt_error(
+                libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+                f"invalid parent device '{parent}'",
+                _NODEDEV,
+            )
         mdev = _read_mdev(capability, parent)
         mdev.suffix = self.parents[parent].address
         return mdev
@@ -261,7 +274,10 @@ class DeviceTable:
             )
         existing = self._existing(parent.name)
         if not parent.available(mdev.mdev_type, existing):
-            return f"No available instances of {mdev.mdev_type}"
+            return (
+                f"No available instances of {mdev.mdev_type} on "
+                f"{parent.address}"
+            )
         if self._card_is_full(parent.card):
             return (
                 f"Failed to create mdev {mdev.uuid}, type {mdev.mdev_type} "
@@ -292,6 +308,13 @@ def _read_mdev(capability: documents.Element, parent: str) -> SimulatedMdev:
 def _mdev_document(mdev: SimulatedMdev, parent: Parent | None) -> str:
     root = etree.Element("device")
     documents.add_child(root, "name", mdev.name)
+    if mdev.half_known:
+        documents.add_child(root, "parent", mdev.parent)
+        capability = documents.add_child(root, "capability", type="mdev")
+        documents.add_child(capability, "uuid", mdev.uuid)
+        documents.add_child(capability, "parent_addr", mdev.suffix)
+        documents.add_child(capability, "iommuGroup", number="0")
+        return documents.write(root)
     if mdev.active and parent is not None:
         path = f"{parent.path}/{mdev.uuid}"
         documents.add_child(root, "path", path)

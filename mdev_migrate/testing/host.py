@@ -187,6 +187,15 @@ class SimulatedHost:
             self.daemon_runs = True
             self.guests.kill_abandoned()
 
+    def lose_mdev(self, uuid: str) -> None:
+        """Destroy an mdev without libvirt, which goes on to list it.
+
+        It lists such an mdev as neither active nor defined, and without its
+        type.
+        """
+        with self.changing():
+            self.devices.half_know(uuid)
+
     def notice_mdevs(self) -> None:
         """Let the host notice the mdevs that ``udev_lag`` still hides."""
         with self.changing():

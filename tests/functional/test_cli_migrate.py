@@ -309,8 +309,8 @@ class TestNotMigrated:
             if step.phase == "finish":
                 for number in range(1, 200):
                     world.group.faults.on(
-                        "state",
-                        lambda _link, _call: [libvirt.VIR_DOMAIN_PAUSED, 0],
+                        "isActive",
+                        lambda _link, _call: 0,
                         host="host-b",
                         nth=number,
                     )

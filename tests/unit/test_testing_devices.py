@@ -71,6 +71,21 @@ class TestDocuments:
         ours = device.XMLDesc().replace('number="1"', f'number="{group}"')
         assert canonical(ours) == canonical(captured)
 
+    def test_mdev_destroyed_without_libvirt_looks_as_on_a_real_host(self):
+        """Libvirt lists it as nothing at all, and without its type."""
+        host = one_host()
+        host.add_mdev(MDEV_A, "mtty-1")
+        host.lose_mdev(MDEV_A)
+
+        (device,) = host.open().listAllDevices(
+            libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
+        )
+
+        captured = (DATA / "mdev-half-known.xml").read_text()
+        assert canonical(device.XMLDesc()) == canonical(captured)
+        assert not device.isActive()
+        assert not device.isPersistent()
+
     def test_pci_parent_is_parsed_by_libvirt(self):
         """A PCI parent's document is one that libvirt itself can read."""
         host = one_host(testing.NvidiaParent(CARD, {"nvidia-11": 4}))
@@ -146,22 +161,38 @@ class TestCapacity:
 
 class TestCreate:
     @pytest.mark.parametrize(
-        ("parent", "mdev_type", "text"),
+        ("parent", "mdev_type", "code", "text"),
         [
-            ("pci_0000_ff_00_0", "mtty-1", "unable to find parent device"),
-            ("mtty_mtty", "mtty-9", "does not support mdev type mtty-9"),
-            ("mtty_mtty", "mtty-2", "No available instances of mtty-2"),
+            (
+                "pci_0",
+                "mtty-1",
+                libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+                "invalid parent device 'pci_0'",
+            ),
+            (
+                "mtty_mtty",
+                "mtty-9",
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                "Error: Parent mtty does not support mdev type mtty-9",
+            ),
+            (
+                "mtty_mtty",
+                "mtty-2",
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                "Error: No available instances of mtty-2 on mtty",
+            ),
         ],
     )
-    def test_what_cannot_be_made_is_refused(self, parent, mdev_type, text):
+    def test_what_cannot_be_made_is_refused_as_on_a_real_host(
+        self, parent, mdev_type, code, text
+    ):
         """Unknown parent, unknown type, no instance left."""
         connection = one_host(testing.MttyParent(ports=1)).open()
 
         with pytest.raises(libvirt.libvirtError, match=text) as refusal:
             create(connection, parent, mdev_type)
 
-        code = refusal.value.get_error_code()
-        assert code == libvirt.VIR_ERR_INTERNAL_ERROR
+        assert refusal.value.get_error_code() == code
 
     def test_a_uuid_exists_once(self):
         """The UUID of an mdev that exists is refused."""

@@ -6,20 +6,25 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from labhost import agent, lab, monitor, state, terminal
+from labhost import agent, bench, lab, monitor, needs, state, terminal
 from labhost.failure import LabError
 from labhost.layout import HOSTS, TOP, WorkFolder
 
 TEST_LIMIT_S = 1200
+#: Exit status for "nothing was wrong, but it cannot be run here".
+SKIPPED = 77
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, options.others = parser.parse_known_args(arguments)
+    if options.others and options.run is not _test:
+        parser.error(f"not known: {shlex.join(options.others)}")
     try:
         return int(options.run(WorkFolder.default(), options) or 0)
     except LabError as exc:
@@ -78,22 +83,47 @@ def _link(work: WorkFolder, options: argparse.Namespace) -> None:
 
 
 def _test(work: WorkFolder, options: argparse.Namespace) -> int:
-    was_up = any(host.is_running() for host in state.load(work).values())
-    with work.lock():
-        lab.up(work)
-    command = [sys.executable, "-m", "pytest", str(TOP / "tests/lab")]
-    try:
+    """Run the tests; what is not known to us is for pytest."""
+    words = [*options.words, *options.others]
+    addopts = "--override-ini=addopts=-ra --strict-markers"
+    command = [sys.executable, "-m", "pytest", addopts, "tests/lab", *words]
+
+    def test() -> int:
         return subprocess.run(
-            [*command, *options.words],
-            cwd=TOP,
-            timeout=TEST_LIMIT_S,
-            check=False,
+            command, cwd=TOP, timeout=TEST_LIMIT_S, check=False
         ).returncode
+
+    try:
+        return _with_hosts(work, test)
     except subprocess.TimeoutExpired:
         raise LabError(f"no end of the tests in {TEST_LIMIT_S} s") from None
+
+
+def _bench(work: WorkFolder, options: argparse.Namespace) -> int:
+    def measure() -> int:
+        found = bench.measure(state.load(work), options.pairs)
+        _print(json.dumps(found, indent=2))
+        _print(bench.table(found))
+        return 0
+
+    return _with_hosts(work, measure)
+
+
+def _with_hosts(work: WorkFolder, act: Callable[[], int]) -> int:
+    """Do something on hosts that run; stop them if they did not before."""
+    obstacles = needs.obstacles()
+    if obstacles:
+        terminal.say(f"skipped: {'; '.join(obstacles)}")
+        return SKIPPED
+    was_up = any(host.is_running() for host in state.load(work).values())
+    try:
+        with work.lock():
+            lab.up(work)
+        return act()
     finally:
         if not was_up:
-            _down(work, options)
+            with work.lock():
+                lab.down(work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,6 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     link.add_argument("state", choices=("up", "down"))
     test = _add(commands, "test", _test, "run tests/lab on the hosts")
     test.add_argument("words", nargs="*", metavar="PYTEST_ARGUMENT")
+    bench_ = _add(commands, "bench", _bench, "compare with virsh migrate")
+    bench_.add_argument("--pairs", type=int, default=7)
     return parser
 
 

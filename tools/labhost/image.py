@@ -2,22 +2,17 @@
 """Build what a host boots from, once for each set of inputs."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from labhost import program, rootfs, terminal
+from labhost import needs, program, rootfs, terminal
 from labhost.failure import LabError
 from labhost.layout import ASSETS, WorkFolder
 
 DISK_SIZE = "3G"
-NEEDED_TOOLS = (
-    *("apt-get", "debootstrap", "unshare", "chroot", "dpkg-deb", "tar"),
-    *("mkfs.ext4", "gcc", "ld", "qemu-img", "qemu-system-x86_64", "virsh"),
-)
 #: File in the tree, by file in the assets.
 _HOST_FILES = {
     "init": "lab/init",
@@ -63,7 +58,7 @@ def build(work: WorkFolder, in_use: Collection[Path] = ()) -> Image:
     :param in_use: images that hosts run from, to be kept.
     :raises LabError: if a tool is missing or a step fails.
     """
-    check_tools()
+    needs.check()
     tree = work.cache / f"tree-{_hash(Path(rootfs.__file__))}"
     image = Image(work.cache / f"image-{_image_hash()}")
     if not image.path.exists():
@@ -71,19 +66,6 @@ def build(work: WorkFolder, in_use: Collection[Path] = ()) -> Image:
         _make_whole(image.path, lambda path: _fill(Image(path), tree))
     _forget_others(work.cache, {tree, image.path, *in_use})
     return image
-
-
-def check_tools() -> None:
-    """Refuse to build without the programs and rights the lab needs.
-
-    :raises LabError: naming the programs that are not installed.
-    """
-    search = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    missing = [t for t in NEEDED_TOOLS if not shutil.which(t, path=search)]
-    if missing:
-        raise LabError("not installed: " + ", ".join(missing))
-    if os.geteuid() != 0:
-        raise LabError("only root can install the packages of a host")
 
 
 def _image_hash() -> str:

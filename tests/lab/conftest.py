@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two hosts for every test, empty before and after it."""
+
+import itertools
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from labhost import state
+from labhost.layout import WorkFolder
+
+from tests.lab.command import Command
+from tests.lab.hosts import LabHost
+from tests.lab.scenes import Guest, Scene
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def hosts() -> tuple[LabHost, LabHost]:
+    """Return the lab's hosts."""
+    started = state.load(WorkFolder.default())
+    running = [host for host in started.values() if host.is_running()]
+    if len(running) != 2:
+        pytest.skip("the lab's hosts do not run: use tools/lab test")
+    one, other = (LabHost(started[name]) for name in sorted(started))
+    one.clean()
+    other.clean()
+    return one, other
+
+
+@pytest.fixture(autouse=True)
+def emptied(hosts: tuple[LabHost, LabHost]) -> Iterator[None]:
+    """Leave both hosts empty; see that neither kernel has crashed."""
+    yield
+    crashes = [host.clean() for host in hosts]
+    assert crashes == ["", ""]
+
+
+@pytest.fixture
+def a(hosts: tuple[LabHost, LabHost]) -> LabHost:
+    """Return the host that guests leave."""
+    return hosts[0]
+
+
+@pytest.fixture
+def b(hosts: tuple[LabHost, LabHost]) -> LabHost:
+    """Return the host that guests go to."""
+    return hosts[1]
+
+
+@pytest.fixture
+def command(tmp_path: Path, emptied: None) -> Iterator[Command]:
+    """Return the installed command."""
+    # A shell may have started the tests with Ctrl-C ignored, and commands
+    # would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = Command(tmp_path)
+    yield command
+    command.stop_all()
+
+
+@pytest.fixture
+def start(a: LabHost) -> Callable[..., Guest]:
+    """Return what starts a guest with mdevs of some types on host a."""
+
+    def start(
+        *mdev_types: str, persistent: bool = True, **how: object
+    ) -> Guest:
+        name = f"guest-{next(_numbers)}"
+        mdevs = a.make_mdevs(*mdev_types) if mdev_types else []
+        a.start_guest(name, mdevs, persistent=persistent, **how)
+        return Guest(name, mdevs)
+
+    return start
+
+
+@pytest.fixture
+def scene(
+    a: LabHost, b: LabHost, command: Command, start: Callable[..., Guest]
+) -> Callable[..., Scene]:
+    """Return what starts a guest with an mdev."""
+
+    def scene(*, reused: bool = True, **how: object) -> Scene:
+        if reused:
+            b.make_mdevs("mtty-1")
+        guest = start("mtty-1", **how)
+        return Scene(a, b, command, guest, b.mdevs(), a.count(guest.name))
+
+    return scene

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does every claim end, whatever way its migration went?"""
+
+import dataclasses
+
+import libvirt
+import pytest
+
+from mdev_migrate import exception, testing
+from mdev_migrate.ledger import FileStore
+from tests import builders, standin
+
+ONE = builders.uuid(1)
+TYPES = {ONE: standin.TYPE}
+SPARE = builders.uuid(0xB0)
+
+
+@pytest.fixture
+def which(cloud):
+    """Return an instance whose target mdev is claimed."""
+    which = standin.instance()
+    cloud.data = cloud.check(which, types=TYPES)
+    return which
+
+
+def _ends(cloud):
+    """Let the periodic task of the destination run."""
+    return cloud.destination.get_available_resource("node")
+
+
+def _over(cloud, status="over", destination=None):
+    cloud.migrations[cloud.migration().uuid] = (status, destination)
+
+
+class TestEnded:
+    """Nobody calls the destination: it asks for itself."""
+
+    def test_over(self, cloud, which):
+        """An abort in the queue, a restart of the source: all is undone."""
+        _over(cloud)
+
+        _ends(cloud)
+
+        assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+
+    def test_went_elsewhere(self, cloud, which):
+        """Ports could not be bound here, and another host was chosen."""
+        _over(cloud, "running", "host-c")
+
+        _ends(cloud)
+
+        assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+
+    @pytest.mark.parametrize("destination", [None, "host-b"])
+    def test_under_way(self, cloud, which, destination):
+        """The claim of a migration that comes here is left alone."""
+        _over(cloud, "running", destination)
+        before = cloud.claimed()
+
+        _ends(cloud)
+
+        assert cloud.claimed() == before != {}
+        assert len(cloud.there.mdevs()) == 1
+
+    def test_guest_arrived(self, cloud, which):
+        """Its last step was lost: the claim ends, the guest keeps its mdev."""
+        target = cloud.data.target_mdevs[ONE]
+        cloud.there.add_guest("vm", which.uuid, [target])
+        _over(cloud)
+
+        _ends(cloud)
+
+        assert cloud.claimed() == {}
+        assert list(cloud.there.used_mdevs()) == [target]
+
+    def test_conductor_silent(self, cloud, which, caplog):
+        """Not known is not over; it is asked again later."""
+        before = cloud.claimed()
+        cloud.conductor_down = True
+
+        assert _ends(cloud) == {"name": "node"}
+
+        assert cloud.claimed() == before
+        assert "not known" in caplog.text
+
+    def test_claim_of_the_command(self, cloud, which):
+        """One that belongs to no migration of Nova's is not Nova's to end."""
+        claim = cloud.destination.mdev_migration.service.claims.get(which.uuid)
+        with cloud.stores["host-b"].edit() as claims:
+            claims[which.uuid] = dataclasses.replace(
+                claim, note=dataclasses.replace(claim.note, migration="")
+            )
+        _over(cloud)
+
+        _ends(cloud)
+
+        assert which.uuid in cloud.claimed()
+
+    def test_next_check_makes_room(self, cloud, which):
+        """Leftovers do not refuse the next guest on a full parent."""
+        cloud.check(
+            standin.instance(3), types=TYPES, migration=cloud.migration(2)
+        )
+        _over(cloud)
+
+        cloud.check(
+            standin.instance(4), types=TYPES, migration=cloud.migration(3)
+        )
+
+        assert set(cloud.claimed()) == {
+            builders.instance(3),
+            builders.instance(4),
+        }
+
+    def test_trouble_does_not_stop_the_service(self, cloud, which, caplog):
+        """libvirt fails while undoing: the host's resources are told."""
+        _over(cloud)
+        error = testing.libvirt_error(libvirt.VIR_ERR_RPC, "hiccup")
+        cloud.there.faults.on("listAllDevices", testing.fail(error))
+
+        assert _ends(cloud) == {"name": "node"}
+
+        assert "hiccup" in caplog.text
+        assert which.uuid in cloud.claimed()
+
+    def test_ledger_unusable(self, kernel, caplog):
+        """Guests without mdevs need no ledger, nor does their host."""
+
+        class Unusable:
+            def edit(self):
+                raise exception.LedgerUnusable("/nowhere", "read-only")
+
+        cloud = standin.Cloud(standin.MixedDriver, **{"host-b": Unusable()})
+
+        assert _ends(cloud) == {"name": "node"}
+        assert "read-only" in caplog.text
+
+
+class TestRestart:
+    """The compute service of the destination starts anew."""
+
+    @pytest.fixture
+    def kept(self, cloud, tmp_path):
+        """Return the computes, with claims in files."""
+        facts = cloud.destination.mdev_migration.host.facts()
+        cloud.stores["host-b"] = FileStore(tmp_path, facts)
+        cloud.destination = cloud.start(cloud.there)
+        cloud.data = cloud.check(standin.instance(), types=TYPES)
+        return cloud
+
+    def _restart(self, cloud, tmp_path):
+        facts = cloud.destination.mdev_migration.host.facts()
+        cloud.stores["host-b"] = FileStore(tmp_path, facts)
+        cloud.destination = cloud.start(cloud.there)
+        cloud.destination.init_host("host-b")
+
+    def test_claim_lives_on(self, kept, tmp_path):
+        """The mdevs of a migration under way are given to nobody else."""
+        before = kept.claimed()
+
+        self._restart(kept, tmp_path)
+
+        assert kept.claimed() == before != {}
+        mdevs = kept.destination.spawn(
+            None, standin.instance(3), None, None, None, standin.allocations()
+        )
+        assert mdevs != list(kept.data.target_mdevs.values())
+
+    def test_migration_goes_on(self, kept, tmp_path):
+        """It can be prepared, and rolled back."""
+        self._restart(kept, tmp_path)
+
+        kept.prepare(standin.instance(), kept.data)
+        kept.roll_back(standin.instance(), kept.data)
+
+        assert (kept.there.all_mdevs(), kept.claimed()) == ([], {})
+
+    def test_ended_meanwhile(self, kept, tmp_path):
+        """What is over by now is undone when the service starts."""
+        _over(kept)
+
+        self._restart(kept, tmp_path)
+
+        assert (kept.there.all_mdevs(), kept.claimed()) == ([], {})
+
+    def test_host_rebooted(self, kept, tmp_path):
+        """Its mdevs are gone: Nova must not look for those only claimed."""
+        for mdev in kept.there.all_mdevs():
+            device = kept.there.open().nodeDeviceLookupByName(mdev.name)
+            device.destroy()
+
+        self._restart(kept, tmp_path)
+
+        assert set(kept.claimed()) == {standin.instance().uuid}
+
+    def test_claims_count_afterwards(self, kept, tmp_path):
+        """Only the start itself does without them."""
+        self._restart(kept, tmp_path)
+
+        found = kept.destination._get_all_assigned_mediated_devices()
+
+        assert list(found) == list(kept.data.target_mdevs.values())
+
+
+class TestRemoval:
+    """How an mdev is removed from a real host, whatever it says."""
+
+    def _undo(self, cloud):
+        cloud.destination.mdev_migration.undo(standin.instance().uuid)
+
+    def test_node_device_without_destroy(self, cloud, which, caplog):
+        """An older binding: the mdev is left, and said."""
+
+        class Bare:
+            pass
+
+        cloud.destination._host.device_lookup_by_name = lambda name: Bare()
+
+        self._undo(cloud)
+
+        assert "cannot be removed" in caplog.text
+        assert cloud.claimed() == {}
+
+    def test_gone_meanwhile(self, cloud, which):
+        """libvirt errs, but the mdev is gone: that is what was wanted."""
+        cloud.there.faults.on("destroy", testing.lose_answer())
+        host = cloud.destination._host
+        lost = host.get_connection
+
+        def reopened():
+            connection = lost()
+            if not connection.isAlive():
+                host._connection = cloud.there.open()
+            return host._connection
+
+        host.get_connection = reopened
+
+        self._undo(cloud)
+
+        assert cloud.there.mdevs() == {}
+        assert cloud.claimed() == {}
+
+    def test_busy_for_a_moment(self, cloud, which):
+        """It is tried again."""
+        error = testing.libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "busy")
+        cloud.there.faults.on("destroy", testing.fail(error))
+
+        self._undo(cloud)
+
+        assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+
+    def test_reconnecting_is_novas(self, cloud):
+        """Nova's host opens its connection anew by itself."""
+        assert cloud.destination.mdev_migration.host.reconnect() is None
+
+
+class TestRecycling:
+    """A reused mdev that could not be made anew is not given to a guest."""
+
+    @pytest.fixture
+    def reused(self, cloud):
+        """Return the computes, with a target that a guest was sent to."""
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        data = cloud.check(standin.instance(), types=TYPES)
+        cloud.prepare(standin.instance(), data)
+        return cloud
+
+    def test_recycled(self, reused):
+        """It is destroyed and created, and available again."""
+        reused.there.faults.forget_calls()
+
+        reused.roll_back(standin.instance(), None)
+
+        calls = [name for _, name in reused.there.calls]
+        assert calls.index("destroy") < calls.index("nodeDeviceCreateXML")
+        assert list(reused.there.mdevs()) == [SPARE]
+        assert reused.claimed() == {}
+
+    def test_not_created_again(self, reused):
+        """libvirt does not: the claim stays, so that it can be tried again."""
+        error = testing.libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "no")
+        for nth in range(1, 500):
+            reused.there.faults.on(
+                "nodeDeviceCreateXML", testing.fail(error), nth=nth
+            )
+
+        reused.roll_back(standin.instance(), None)
+
+        assert list(reused.claimed().values()) == [[SPARE]]
+
+    def test_no_room(self, reused):
+        """Nor if its room was taken meanwhile."""
+        removed = reused.destination.mdev_migration.host.remove_mdev
+
+        def take(mdev):
+            gone = removed(mdev)
+            for number in (0xC1, 0xC2):
+                reused.there.add_mdev(
+                    builders.uuid(number), standin.TYPE, standin.PARENT
+                )
+            return gone
+
+        reused.destination.mdev_migration.host.remove_mdev = take
+
+        reused.roll_back(standin.instance(), None)
+
+        assert list(reused.claimed().values()) == [[SPARE]]
