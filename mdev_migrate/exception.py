@@ -17,7 +17,7 @@
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
-    |   |-- KernelUnknown
+    |   |-- KernelUnknown, BlockersUnknown, HostUuidUnknown
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
@@ -173,6 +173,40 @@ class KernelUnknown(NotKnown):
         return (
             f"{self.side} host {self.host}: Linux {self.needed} or later "
             "needed; libvirt does not report a remote host's kernel"
+        )
+
+
+@dataclass(eq=False)
+class BlockersUnknown(NotKnown):
+    """The source could not be asked for the guest's migration blockers."""
+
+    code = "blockers-unknown"
+    hint = "libvirt asks QEMU again when the migration begins"
+
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"source host {self.host}: whether something blocks the "
+            f"migration could not be asked: {self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class HostUuidUnknown(NotKnown):
+    """Whether two connections lead to one host cannot be told."""
+
+    code = "host-uuid-unknown"
+    hint = "compare the two URIs, and 'virsh capabilities' of both hosts"
+
+    source: str
+    destination: str
+
+    def __str__(self) -> str:
+        return (
+            f"source {self.source} and destination {self.destination}: "
+            "libvirt does not tell a host UUID of both"
         )
 
 

@@ -38,6 +38,14 @@ _BLOCKED = (
     libvirt.VIR_ERR_OPERATION_INVALID,
     libvirt.VIR_ERR_MIGRATE_UNSAFE,
 )
+#: How it says, of a guest that it would migrate, that it got no further.
+_NOT_CONNECTED = (
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+    # Some versions say "Failed to connect to remote libvirt URI" around it.
+    libvirt.VIR_ERR_OPERATION_FAILED,
+)
 #: libvirt looks for migration blockers before it connects to the peer
 #: (qemuMigrationSrcPerformJob), and this URI it refuses without connecting
 #: anywhere: a UNIX socket cannot be on a remote server.
@@ -83,8 +91,12 @@ def _reason(error: libvirt.libvirtError) -> str:
 
 
 def local_kernel(uri: str) -> model.Version | None:
-    """Return the kernel of the host at a URI if that is this machine."""
-    if urllib.parse.urlsplit(uri).netloc:
+    """Return the kernel of the host at a URI if that is this machine.
+
+    A socket that is named may be another machine's, forwarded.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    if parts.netloc or "socket=" in parts.query:
         return None
     return model.Version.parse(os.uname().release)
 
@@ -188,17 +200,18 @@ class LibvirtHost:
     def inventory(self) -> model.Inventory:
         """Return parents, mdevs and guests; see ``host.Host``."""
         with self._calling("virConnectListAllNodeDevices"):
-            # mdevs first: one created meanwhile must not seem to leave
-            # its parent's room as it was.
-            mdevs = [
-                mdev
-                for device in self._list_mdevs()
-                if (mdev := self._read_mdev(device)) is not None
-            ]
+            # Parents first: one created meanwhile may then seem to leave
+            # more room than there is, which its creation decides, but never
+            # less, which would refuse what fits.
             parents = [
                 nodedev_xml.read_parent(text)
                 for device in self._connection.listAllDevices(_LIST_PARENTS)
                 if (text := self._device_xml(device)) is not None
+            ]
+            mdevs = [
+                mdev
+                for device in self._list_mdevs()
+                if (mdev := self._read_mdev(device)) is not None
             ]
         with self._calling("virConnectListAllDomains"):
             guests = [
@@ -284,14 +297,14 @@ class LibvirtHost:
 
     def find_guest(self, name: str) -> model.Guest:
         """Return a guest by name or UUID; see ``host.Host``."""
-        lookups = [self._connection.lookupByName]
+        lookups = [(self._connection.lookupByName, name)]
         with contextlib.suppress(ValueError):
-            name = model.normalise_uuid(name)
-            lookups.append(self._connection.lookupByUUIDString)
-        for lookup in lookups:
+            uuid = model.normalise_uuid(name)
+            lookups.insert(0, (self._connection.lookupByUUIDString, uuid))
+        for lookup, word in lookups:
             with self._calling("virDomainLookup"):
                 try:
-                    guest = self._read_guest(lookup(name))
+                    guest = self._read_guest(lookup(word))
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                         raise
@@ -426,7 +439,11 @@ class LibvirtHost:
             with self._domain("virDomainMigrateToURI3", instance_uuid) as dom:
                 dom.migrateToURI3(_PROBE_URI, {}, flags)
         except exception.LibvirtFailed as error:
-            return error.reason if error.number in _BLOCKED else None
+            if error.number in _BLOCKED:
+                return error.reason
+            if error.number in _NOT_CONNECTED:
+                return None
+            raise exception.BlockersUnknown(self.name, error.reason) from error
         return None
 
     def set_max_downtime(self, instance_uuid: str, downtime_ms: int) -> None:

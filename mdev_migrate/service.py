@@ -92,7 +92,7 @@ class MdevMigration(Generic[H]):
         wanted: Sequence[model.WantedMdev],
         *,
         note: claims.Note | None = None,
-        may_replace: Callable[[claims.Claim], None] = claims.refuse_begun,
+        may_replace: Callable[[claims.Claim], None] = claims.refuse_unfinished,
         entering: Callable[[phases.Step], None] = lambda _: None,
     ) -> allocation.AllocationPlan:
         """Claim target mdevs on this host and create those that are new.
@@ -104,6 +104,7 @@ class MdevMigration(Generic[H]):
         :raises PreCheckError: if the host cannot provide the mdevs.
         :raises MdevCreationFailed: if libvirt could not create one.
         """
+        note = note or claims.Note(token=_mint())
         avoid: set[allocation.Avoided] = set()
         failure: exception.MdevCreationFailed | None = None
         while True:
@@ -224,7 +225,7 @@ class MdevMigration(Generic[H]):
                 )
             time.sleep(self.limits.poll_s)
 
-    def roll_back(
+    def roll_back(  # noqa: PLR0913 - how, by name
         self,
         instance_uuid: str,
         step: phases.Step,
@@ -232,6 +233,7 @@ class MdevMigration(Generic[H]):
         *,
         note: claims.Note | None = None,
         unanswered: bool = False,
+        patient: bool = True,
     ) -> tuple[exception.MdevMigrateError, ...]:
         """Undo a migration that failed in a step; its guest stayed away.
 
@@ -244,10 +246,11 @@ class MdevMigration(Generic[H]):
         :param note: release no other claim than the one so noted.
         :param unanswered: the host may still be creating an mdev, for
             somebody who does not wait for it any more.
+        :param patient: if not, try once and wait for nothing.
         :returns: what could not be undone: empty if all was.
         """
         undo = phases.undo(step, plan)
-        deadline = time.monotonic() + self.limits.busy_s
+        deadline = time.monotonic() + (self.limits.busy_s if patient else 0)
         if unanswered:
             self._await_unanswered(undo.destroy, deadline)
         left = [(self.host.remove_mdev, mdev) for mdev in undo.destroy]

@@ -187,6 +187,8 @@ def whereabouts(outcome: Outcome) -> str:
     """Return where the guest is after a migration that did not go well."""
     if isinstance(outcome.error, exception.OutcomeUnknown):
         return "where it runs is not known, so nothing was undone"
+    if isinstance(outcome.error, exception.GuestLost):
+        return "it is active on neither host"
     targets = phases.TABLE[outcome.step or phases.Step.CONNECT].targets
     if targets is phases.Targets.NOTHING:
         return "nothing was changed on either host"

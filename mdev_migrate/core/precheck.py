@@ -119,8 +119,11 @@ def check_hosts_differ(
     """Need two hosts.
 
     :raises SameHost: if both have one host UUID; libvirt refuses that too.
+    :raises HostUuidUnknown: if one of them has none.
     """
-    if source.host_uuid and source.host_uuid == destination.host_uuid:
+    if not source.host_uuid or not destination.host_uuid:
+        raise exception.HostUuidUnknown(source.name, destination.name)
+    if source.host_uuid == destination.host_uuid:
         raise exception.SameHost(
             source.name, destination.name, source.host_uuid
         )

@@ -63,27 +63,41 @@ class GuestCheck:
         :raises LedgerError: if the claims cannot be read.
         """
         self._options.check()
-        findings = _Findings(
-            source=self._source.facts(),
-            destination=self._destination.host.facts(),
-            guest=self._source.find_guest(self._name),
-            here=self._source.inventory(),
-            there=self._destination.host.inventory(),
-        )
-        checks = list(self._check_all(findings))
+        source = self._source.facts()
+        destination = self._destination.host.facts()
+        guest = self._source.find_guest(self._name)
+        versions: list[Check] = []
+        if guest.mdevs:
+            versions += precheck.check_versions("source", source)
+            versions += precheck.check_versions("destination", destination)
+        try:
+            findings = _Findings(
+                source=source,
+                destination=destination,
+                guest=guest,
+                here=self._source.inventory(),
+                there=self._destination.host.inventory(),
+            )
+        except exception.MdevMigrateError:
+            if all(check.result != "refused" for check in versions):
+                raise
+            # Too old to be asked for the rest in words that it knows.
+            return Report(guest, tuple(versions))
+        checks = list(self._check_all(findings, versions))
         return Report(
             findings.guest, tuple(checks), findings.wanted, findings.plan
         )
 
-    def _check_all(self, findings: _Findings) -> Iterator[Check]:
+    def _check_all(
+        self, findings: _Findings, versions: list[Check]
+    ) -> Iterator[Check]:
         yield from _check_places(findings)
         if findings.guest.running:
             yield self._check_blockers(findings)
         if not findings.guest.mdevs:
             findings.plan = allocation.AllocationPlan()
             return
-        yield from precheck.check_versions("source", findings.source)
-        yield from precheck.check_versions("destination", findings.destination)
+        yield from versions
         yield from self._check_guest(findings)
         yield from self._check_claim(findings)
         if findings.wanted:

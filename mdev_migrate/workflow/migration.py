@@ -4,8 +4,8 @@
 The steps are those of :mod:`core.phases`. A failure before the migration
 began is undone at once. A failure during it says little by itself: an
 answer may be lost while the migration goes on. Then both hosts are asked,
-again and again and within a limit, until the guest is found on one of them;
-only then is anything undone, and if it is found on neither, nothing is.
+again and again and within a limit, until it is known where the guest is; only
+then is anything undone, and if it does not become known, nothing is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mdev_migrate.core import (
     claims,
     guest_xml,
     pairing,
+    phases,
     precheck,
 )
 from mdev_migrate.core.phases import Step
@@ -36,6 +37,13 @@ from mdev_migrate.workflow.clearing import clear_behind
 from mdev_migrate.workflow.job import Job
 from mdev_migrate.workflow.recovery import settle
 from mdev_migrate.workflow.values import Observer, Options, Outcome, Silent
+
+#: Raised only after both hosts were asked: the guest is not on its targets.
+_STAYED = (
+    exception.MigrationFailed,
+    exception.MigrationAborted,
+    exception.GuestLost,
+)
 
 
 class GuestMigration:
@@ -120,7 +128,12 @@ class GuestMigration:
         if instance_uuid is None:
             return
         try:
-            self._destination.claims.leave(instance_uuid, self._note)
+            left = self._destination.claims.leave(instance_uuid, self._note)
+            if left and not any(map(_tells_of_rest, self._outcome.warnings)):
+                self._warn(
+                    "not undone: the claim is kept; 'mdev-migrate recover' "
+                    "settles it"
+                )
         except exception.LedgerError as error:
             self._warn(f"ledger: {error}")
 
@@ -147,6 +160,8 @@ class GuestMigration:
             if check.result == "unknown" or check.name == "transport":
                 self._warn(check.detail)
         self._enter(Step.PLAN)
+        if self._stop.is_set():
+            raise exception.MigrationAborted(guest.name, "on request")
         plan = self._destination.provide(
             guest.instance_uuid,
             report.wanted,
@@ -209,15 +224,22 @@ class GuestMigration:
     def _undone_on_failure(
         self, guest: model.Guest, plan: allocation.AllocationPlan
     ) -> Iterator[None]:
-        """Undo what the failed step left; the guest stayed where it was."""
+        """Undo what the failed step left; the guest stayed where it was.
+
+        Once the migration began, nothing is undone before it is known where
+        the guest is: the claim stays, for whoever finds that out.
+        """
         try:
             yield
-        except exception.OutcomeUnknown:
-            raise
-        except BaseException:
+        except BaseException as error:
+            step = self._outcome.step or Step.CREATE
+            if phases.guest_may_have_moved(step) and not isinstance(
+                error, _STAYED
+            ):
+                raise
             for problem in self._destination.roll_back(
                 guest.instance_uuid,
-                self._outcome.step or Step.CREATE,
+                step,
                 plan,
                 note=self._note,
             ):
@@ -279,6 +301,7 @@ class GuestMigration:
             self._destination.host,
             guest.instance_uuid,
             self._destination.limits,
+            ended=job.ended.is_set,
         )
         if found is Whereabouts.ARRIVED:
             self._warn(f"the guest arrived in spite of: {job.error}")
@@ -340,6 +363,10 @@ class GuestMigration:
             raise exception.GuestNotOnTargets(
                 guest.name, host.uri, "is not active there"
             )
+        if not there.running:
+            self._warn(
+                f"the guest is not running on {host.uri}: is it paused?"
+            )
         documents = [host.live_xml(uuid)]
         if there.persistent:
             documents.append(host.inactive_xml(uuid))
@@ -355,3 +382,7 @@ class GuestMigration:
         if statistics is not None:
             self._outcome.downtime_ms = statistics.downtime_ms
             self._outcome.bytes_moved = statistics.bytes_moved()
+
+
+def _tells_of_rest(warning: str) -> bool:
+    return warning.startswith("not undone")

@@ -91,11 +91,17 @@ class Recovery:
         self._source_gone = source_gone
 
     def abandoned(self) -> list[claims.Claim]:
-        """Return the claims whose owners are gone."""
+        """Return the claims whose owners are gone.
+
+        A claim that does not say where its guest comes from was made by a
+        program that keeps no owner: only that program can settle it.
+        """
         return [
             claim
             for claim in self._destination.claims.all().values()
-            if not claim.note.migration and not self._owners.lives(claim.note)
+            if claim.note.source
+            and not claim.note.migration
+            and not self._owners.lives(claim.note)
         ]
 
     def run(self, *, dry_run: bool = False) -> list[Recovered]:

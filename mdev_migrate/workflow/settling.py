@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import whereabouts
@@ -33,9 +34,11 @@ def find(host: Host, instance_uuid: str) -> model.Guest | None:
 
 def _find_now(host: Host, instance_uuid: str) -> model.Guest | None:
     try:
-        return host.find_guest(instance_uuid)
+        guest = host.find_guest(instance_uuid)
     except exception.GuestNotFound:
         return None
+    # A guest may bear another's UUID as its name.
+    return guest if guest.instance_uuid == instance_uuid else None
 
 
 def tell(source: Host, destination: Host, instance_uuid: str) -> Whereabouts:
@@ -66,29 +69,34 @@ def tell(source: Host, destination: Host, instance_uuid: str) -> Whereabouts:
     return whereabouts.tell(here, there, job=job)
 
 
-def find_out(
+def find_out(  # noqa: PLR0913 - how, by name
     source: Host,
     destination: Host,
     instance_uuid: str,
     limits: Limits,
     *,
     abort: bool = True,
+    ended: Callable[[], bool] = lambda: True,
 ) -> Whereabouts:
     """Ask both hosts until the guest is found to move no more.
 
     :param abort: abort a job that is still running.
+    :param ended: tells whether the call that migrates it has come back: one
+        that has not may still begin, wherever the guest is now.
     :raises OutcomeUnknown: if it is not within ``limits.settle_s``.
     """
     deadline = after(limits.settle_s)
     while True:
         try:
             found = tell(source, destination, instance_uuid)
-            if found is not Whereabouts.MOVING:
+            if found is Whereabouts.ARRIVED:
+                return found
+            if found is not Whereabouts.MOVING and ended():
                 return found
             reason = f"it {found.value}"
             if abort:
                 source.abort(instance_uuid)
-        except exception.HostError as error:
+        except exception.MdevMigrateError as error:
             reason = str(error)
         if time.monotonic() > deadline:
             raise exception.OutcomeUnknown(instance_uuid, reason)

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What recovery does in cases that no single fault makes."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+
+import pytest
+
+from mdev_migrate import exception, ledger, testing
+from mdev_migrate.core import allocation, claims, phases
+from mdev_migrate.workflow import GuestMigration, Recovery, clear
+from tests import builders, crashes, scenes
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> crashes.Crashes:
+    """Return hosts and a guest with two mdevs, one to be reused."""
+    return crashes.Crashes(tmp_path, crashes.kinds(2), ["mtty-1"])
+
+
+def killed_while_copying(world: crashes.Crashes) -> testing.Gate:
+    """Let a process die while its migration goes on; return the gate."""
+    gate = world.group.hold("copy", 3)
+    gate.__enter__()
+    thread = threading.Thread(target=crashes.run, args=(world.migrate,))
+    thread.start()
+    gate.wait_reached()
+    world.group.kill_process()
+    thread.join()
+    world.owners.close()
+    world.group.new_process()
+    world.owners = ledger.Owners(world.folder, "test")
+    return gate
+
+
+class TestUnderWay:
+    def test_kept_while_it_goes_on(self, world):
+        """A migration that goes on without its process is let be."""
+        gate = killed_while_copying(world)
+
+        (recovered,) = world.recover()
+        gate.release()
+        world.group.wait_for_migrations()
+        (again,) = world.recover()
+
+        assert (recovered.action, again.action) == ("kept", "finished")
+        assert world.broken() == []
+
+    def test_aborted_on_request(self, world):
+        """Aborted, it is undone."""
+        gate = killed_while_copying(world)
+        place = world.place(world.scene.there)
+        threading.Timer(0.05, gate.release).start()
+
+        (recovered,) = Recovery(
+            place, world.open, world.owners, abort=True
+        ).run()
+
+        assert recovered.action == "undone"
+        assert (world.arrived(), world.broken()) == (False, [])
+
+    def test_dry_run_does_not_wait(self, world):
+        """A dry run says what is to be seen now."""
+        gate = killed_while_copying(world)
+
+        (foreseen,) = world.recover(dry_run=True)
+        gate.release()
+        world.group.wait_for_migrations()
+
+        assert foreseen.action == "kept"
+
+    def test_a_retry_is_refused(self, world):
+        """Nobody migrates a guest that is on its way."""
+        gate = killed_while_copying(world)
+
+        outcome = world.migrate()
+        gate.release()
+        world.group.wait_for_migrations()
+
+        assert outcome.result == "refused"
+
+
+class TestAtTheSameTime:
+    def test_two_recoveries(self, world):
+        """Only one of them settles a claim."""
+        world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+        crashes.run(world.migrate)
+        world.restart()
+        start = threading.Barrier(8)
+        settled = []
+
+        def recover() -> None:
+            owners = ledger.Owners(world.folder, "another")
+            recovery = Recovery(
+                world.place(world.scene.there), world.open, owners
+            )
+            start.wait()
+            settled.extend(recovery.run())
+            owners.close()
+
+        threads = [threading.Thread(target=recover) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        actions = [recovered.action for recovered in settled]
+        assert actions.count("finished") == 1
+        assert set(actions) <= {"finished", "kept"}
+        assert world.broken() == []
+
+    def test_two_migrations_of_a_guest(self, world):
+        """Of two threads that migrate a guest, one is refused."""
+        with world.group.hold("copy", 3) as gate:
+            first = threading.Thread(target=world.migrate)
+            first.start()
+            gate.wait_reached()
+            second = world.migrate()
+        first.join()
+
+        assert second.result == "refused"
+        assert (world.arrived(), world.broken()) == (True, [])
+
+
+class TestLost:
+    def test_the_ledger_vanishes(self, world):
+        """Without its claim a migration is given up before it begins."""
+        removed = []
+
+        class Remover(scenes.Silent):
+            def step(self, step: phases.Step, detail: str) -> None:
+                if step is phases.Step.CREATE and not removed:
+                    removed.extend(world.folder.glob("*.json"))
+                    for path in removed:
+                        path.unlink()
+
+        outcome = GuestMigration(
+            world.scene.host(world.scene.here),
+            world.place(world.scene.there),
+            "vm",
+            observer=Remover(),
+        ).run()
+
+        assert isinstance(outcome.error, exception.ClaimLost)
+        assert (world.arrived(), world.broken()) == (False, [])
+
+    def test_an_answer_that_is_late(self, world):
+        """What a host creates after its caller died is found and removed."""
+        world.group.faults.on("nodeDeviceCreateXML", testing.die(), nth=1)
+        crashes.run(world.migrate)
+        world.restart()
+        (claim,) = world.claimed().values()
+        (mdev,) = claim.plan.create
+        there = world.scene.there
+
+        def create_late(link, call):
+            answer = call()
+            if mdev.uuid not in there.mdevs():
+                there.add_mdev(mdev.uuid, mdev.mdev_type)
+            return answer
+
+        world.group.faults.on(
+            "listAllDevices", create_late, host=there.name, nth=2
+        )
+        world.recover()
+
+        assert world.broken() == []
+
+
+class TestWithoutLedger:
+    def test_a_retry_settles_what_was_left(self):
+        """A process without a ledger settles its own leftovers."""
+        scene = scenes.Scene(["mtty-1"], limits=crashes.LIMITS)
+        busy = testing.fail(testing.libvirt_error(1, "device in use"))
+        for nth in range(1, 400):
+            scene.group.faults.on("destroy", busy, nth=nth)
+        scene.group.pace = crashes.fail_the_copy
+        failed = scene.migrate()
+        (left,) = scene.claimed().values()
+        scene.group.faults.clear()
+        scene.group.pace = lambda _: None
+
+        again = scene.migrate()
+
+        assert (failed.result, left.note.over) == ("failed", True)
+        assert scene.missed(again) == []
+        assert again.warnings[0].startswith("undone: ")
+
+
+class TestClearing:
+    def test_somebody_else_was_promised_it(self, world):
+        """What is in a claim is not removed."""
+        world.migrate()
+        world.migrate(back=True)
+        there = world.scene.there
+        there.add_mdev(builders.uuid(7), "mtty-1")
+        place = world.place(there)
+        place.claims.remember(
+            builders.instance(7), [builders.mdev(7), builders.mdev(8)]
+        )
+        plan = allocation.AllocationPlan((builders.mdev(7),))
+        with place.claims.claim(builders.instance(8), lambda _: plan):
+            cleared = clear(place, claims.Note(token="x"))
+
+        assert [e.code for e in cleared.problems] == ["claim-held"]
+        assert builders.uuid(7) in there.mdevs()
+        assert place.claims.made() == {builders.uuid(7): builders.instance(7)}
+
+    def test_one_that_survives_a_reboot(self, world):
+        """What is defined is part of the host's set-up by now."""
+        there = world.scene.there
+        there.add_mdev(builders.uuid(7), "mtty-1", persistent=True)
+        place = world.place(there)
+        place.claims.remember(builders.instance(7), [builders.mdev(7)])
+
+        cleared = clear(place, claims.Note(token="x"))
+
+        assert (cleared.removed, builders.uuid(7) in there.mdevs()) == (
+            {},
+            True,
+        )
+
+    def test_busy(self, world):
+        """What cannot be removed is left to the next recovery."""
+        there = world.scene.there
+        there.add_mdev(builders.uuid(7), "mtty-1")
+        place = world.place(there)
+        place.claims.remember(builders.instance(7), [builders.mdev(7)])
+        busy = testing.fail(testing.libvirt_error(1, "device in use"))
+        for nth in range(1, 400):
+            world.group.faults.on("destroy", busy, nth=nth)
+
+        note = world.owners.note("", place.host.uri, place.host.uri)
+        cleared = clear(place, note)
+        world.group.faults.clear()
+        world.recover()
+
+        assert [e.code for e in cleared.problems] == ["mdev-busy"]
+        assert world.broken() == []
