@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from mdev_migrate.core import (
     wire,
 )
 from mdev_migrate.driver_host import DriverHost
+from mdev_migrate.promises import Promises
 from mdev_migrate.service import Limits, MdevMigration
 
 LOG = log.getLogger(__name__)
@@ -69,9 +71,9 @@ class MdevCompute:
         self._nova = nova
         self.host = DriverHost(driver)
         self.service = MdevMigration(self.host, claim_table, limits=limits)
+        self.promises = Promises(self.service.claims)
         self._thread = threading.local()
-        self._booting: dict[str, str] = {}
-        self._starting = False
+        self._ending = threading.RLock()
 
     @contextlib.contextmanager
     def refusals(self, instance: Any) -> Iterator[None]:
@@ -110,18 +112,17 @@ class MdevCompute:
         :raises PreCheckError: if this host, the destination or the guest
             cannot take part.
         """
-        guest_mdevs = self.host.guest_mdevs(instance)
+        domain_xml = self.host.domain_xml(instance)
+        guest_mdevs = guest_xml.read_mdevs(domain_xml)
         if not guest_mdevs:
             return {}
+        if "accel:device_profile" in _extra_specs(instance):
+            raise exception.MdevsNotOurs(str(instance.uuid), "Cyborg")
         facts = self.host.facts()
         precheck.refuse(precheck.check_versions("source", facts))
         self._check_destination_answer(migrate_data)
-        if "accel:device_profile" in _extra_specs(instance):
-            raise exception.MdevsNotOurs(str(instance.uuid), "Cyborg")
-        guest = self.host.guest(instance)
-        precheck.check_viommu(
-            guest, guest_xml.read_viommu(self.host.domain_xml(instance))
-        )
+        guest = self.host.guest(instance, guest_mdevs)
+        precheck.check_viommu(guest, guest_xml.read_viommu(domain_xml))
         wanted = precheck.source_mdevs(
             guest, guest_mdevs, self.host.inventory()
         )
@@ -149,8 +150,10 @@ class MdevCompute:
         """Tell from its flavor whether an instance has mdevs."""
         classes = {"VGPU", *getattr(self._driver, "mdev_classes", ())}
         return any(
-            name.startswith("resources") and name.partition(":")[2] in classes
-            for name in _extra_specs(instance)
+            name.startswith("resources")
+            and name.partition(":")[2] in classes
+            and str(amount) != "0"
+            for name, amount in _extra_specs(instance).items()
         )
 
     def check_destination(self) -> None:
@@ -167,7 +170,9 @@ class MdevCompute:
         instance: Any,
         migrate_data: Any,
         allocations: Mapping[str, Any] | None,
+        *,
         migration_uuid: str,
+        source: str,
     ) -> dict[str, str] | None:
         """Choose and claim a target mdev for every source mdev.
 
@@ -176,24 +181,56 @@ class MdevCompute:
         given up, so that neither a boot nor another migration chooses the
         same mdev.
 
+        :param source: the compute that the guest leaves, for texts.
         :returns: target by source mdev UUID; None if the guest has no mdevs.
         :raises PreCheckError: if they cannot be had.
         """
         types = objects.received_source_mdev_types(migrate_data)
         if not types:
+            if not allocations and self.wants_mdevs(instance):
+                raise exception.AllocationsUnknown(str(instance.uuid))
             if allocations and self._driver._vgpu_allocations(allocations):
                 raise exception.PeerTooOld(
-                    "source", "without mdev types", "one for every mdev"
+                    source, "without mdev types", "one for every mdev"
                 )
             return None
         if not allocations:
             raise exception.AllocationsUnknown(str(instance.uuid))
         self.drop_ended()
         self._undo_older(instance.uuid)
+        self.promises.refresh()
         providers = self._providers(types, allocations)
-        with self._nova.vgpu_lock():
-            targets = self._allocate(instance.uuid, providers, migration_uuid)
-        return self._pair(instance.uuid, types, targets)
+        note = claims.Note(
+            owner=f"nova-compute on {self.host.name}",
+            migration=migration_uuid,
+            destination=self.host.name,
+            token=str(uuid.uuid4()),
+        )
+        plan: list[allocation.AllocationPlan] = []
+        try:
+            with self._nova.vgpu_lock():
+                self._allocate(instance.uuid, providers, note, plan)
+            return self._pair(instance.uuid, types, plan[-1].mdevs)
+        except BaseException:
+            self._give_up(instance.uuid, note, plan)
+            raise
+
+    def _give_up(
+        self,
+        instance_uuid: str,
+        note: claims.Note,
+        plan: Sequence[allocation.AllocationPlan],
+    ) -> None:
+        """Undo what was allocated before something went wrong."""
+        if plan:
+            self.service.roll_back(
+                instance_uuid,
+                phases.Step.CREATE,
+                plan[-1],
+                note=note,
+                unanswered=bool(plan[-1].create),
+            )
+            self._refresh()
 
     def _undo_older(self, instance_uuid: str) -> None:
         """Undo an older claim: its check's answer was lost, or not used.
@@ -204,7 +241,7 @@ class MdevCompute:
         older = self.service.claims.get(instance_uuid)
         if older is None:
             return
-        if self.service.roll_back(instance_uuid, older.step, older.plan):
+        if not self._undo(older, patient=False):
             raise exception.ClaimHeld(instance_uuid, older.note.owner)
 
     def _providers(
@@ -245,38 +282,26 @@ class MdevCompute:
         self,
         instance_uuid: str,
         providers: Sequence[tuple[dict[str, Any], str]],
-        migration_uuid: str,
-    ) -> tuple[model.Mdev, ...]:
+        note: claims.Note,
+        plans: list[allocation.AllocationPlan],
+    ) -> None:
         """Let Nova choose one mdev after the other, claiming each at once.
 
-        Runs under Nova's lock. If one cannot be had, those before it are
-        given back.
+        Runs under Nova's lock.
+
+        :param plans: gets the plan as it grows, for whoever must undo it.
         """
         existing = {mdev.uuid: mdev for mdev in self.host.inventory().mdevs}
         plan = allocation.AllocationPlan()
-        note = claims.Note(
-            owner=f"nova-compute on {self.host.name}",
-            migration=migration_uuid,
-            destination=self.host.name,
-        )
-        try:
-            for request, mdev_type in providers:
-                chosen = self._allocate_one(request)
-                mdev = existing.get(chosen) or model.Mdev(
-                    chosen, mdev_type, self.host.parent_of(request)
-                )
-                plan = _extend(plan, mdev, created=chosen not in existing)
-                self._write_claim(instance_uuid, plan, note)
-        except BaseException:
-            self.service.roll_back(
-                instance_uuid,
-                phases.Step.CREATE,
-                plan,
-                note=note,
-                unanswered=bool(plan.create),
+        for request, mdev_type in providers:
+            chosen = self._allocate_one(request)
+            mdev = existing.get(chosen) or model.Mdev(
+                chosen, mdev_type, self.host.parent_of(request)
             )
-            raise
-        return plan.mdevs
+            plan = _extend(plan, mdev, created=chosen not in existing)
+            plans.append(plan)
+            self._write_claim(instance_uuid, plan, note)
+            self.promises.refresh()
 
     def _allocate_one(self, request: dict[str, Any]) -> str:
         chosen = self.host.allocate(request)
@@ -309,11 +334,7 @@ class MdevCompute:
             model.WantedMdev(source, mdev_type)
             for source, mdev_type in types.items()
         ]
-        try:
-            pairs = pairing.pair_mdevs(wanted, targets)
-        except exception.TargetMdevMissing:
-            self.undo(instance_uuid)
-            raise
+        pairs = pairing.pair_mdevs(wanted, targets)
         LOG.info(
             "Claimed target mdevs: %(pairs)s",
             {"pairs": pairs},
@@ -343,21 +364,48 @@ class MdevCompute:
 
     def finish(self, instance_uuid: str) -> None:
         """Release the claim of a guest that arrived."""
-        self.service.claims.release(instance_uuid)
-
-    def undo(self, instance_uuid: str) -> None:
-        """Undo what was made for a guest that did not arrive."""
-        claim = self.service.claims.get(instance_uuid)
-        if claim is None:
-            return
-        for problem in self.service.roll_back(
-            instance_uuid, claim.step, claim.plan
+        with (
+            self._tolerating("A claim is not released", instance_uuid),
+            self._ending,
         ):
+            claim = self.service.claims.get(instance_uuid)
+            if claim is not None and claim.note.migration:
+                self.service.claims.release(instance_uuid, claim.note)
+
+    def undo(self, instance_uuid: str, migrate_data: Any = None) -> None:
+        """Undo what was made for a guest that did not arrive.
+
+        :param migrate_data: of the migration that failed: a claim of a
+            later one is left alone.
+        """
+        with self._tolerating("A claim is not undone", instance_uuid):
+            claim = self.service.claims.get(instance_uuid)
+            failed = _migration_uuid(migrate_data)
+            if claim is not None and failed in (None, claim.note.migration):
+                self._undo(claim, patient=True)
+
+    def _undo(self, claim: claims.Claim, *, patient: bool) -> bool:
+        """Undo a claim, if it is still the one given; tell if that is all."""
+        with self._ending:
+            found = self.service.claims.get(claim.instance_uuid)
+            if found is None or found.note != claim.note:
+                return True
+            if not found.note.migration:
+                return False
+            problems = self.service.roll_back(
+                found.instance_uuid,
+                found.step,
+                found.plan,
+                note=found.note,
+                patient=patient,
+            )
+        for problem in problems:
             LOG.warning(
                 "A target mdev is kept out of use: %(problem)s",
                 {"problem": problem},
-                instance_uuid=instance_uuid,
+                instance_uuid=claim.instance_uuid,
             )
+        return not problems
 
     def drop_ended(self) -> None:
         """End the claims whose migrations are over, however they ended.
@@ -368,117 +416,55 @@ class MdevCompute:
         Trouble is logged: it must not stop the service of a host that has
         other guests, and what is left is looked at again later.
         """
-        try:
+        found: dict[str, claims.Claim] = {}
+        with self._tolerating("Claims cannot be read", None):
             found = self.service.claims.all()
-        except exception.LedgerError as error:
-            LOG.warning("Claims cannot be read: %(error)s", {"error": error})
-            return
         for instance_uuid, claim in found.items():
-            try:
+            with self._tolerating("A claim may have ended", instance_uuid):
                 self._drop_if_ended(claim)
-            except Exception as error:  # noqa: BLE001 - tried again later
-                LOG.warning(
-                    "Whether a claim has ended is not known: %(error)s",
-                    {"error": error},
-                    instance_uuid=instance_uuid,
-                )
+        self._refresh()
 
     def _drop_if_ended(self, claim: claims.Claim) -> None:
         migration = claim.note.migration
         if not migration or not self._nova.is_over(
-            migration, self._driver_host()
+            migration, str(self._driver.mdev_compute_host)
         ):
             return
-        if self.host.has_guest(claim.instance_uuid):
+        uuids = frozenset(mdev.uuid for mdev in claim.plan.mdevs)
+        if self.host.has_guest_with(claim.instance_uuid, uuids):
             self.finish(claim.instance_uuid)
         else:
-            self.undo(claim.instance_uuid)
-
-    def _driver_host(self) -> str:
-        return str(self._driver.mdev_compute_host)
-
-    # Who holds what ---------------------------------------------------
+            self._undo(claim, patient=False)
 
     @contextlib.contextmanager
-    def starting(self) -> Iterator[None]:
-        """Leave claims out while the service starts.
-
-        Up to Nova 31 it creates the mdevs that its guests are assigned and
-        that are gone after a reboot; of one that no guest has, it does not
-        find the type, and the service does not start.
-        """
-        self._starting = True
+    def _tolerating(
+        self, text: str, instance_uuid: str | None
+    ) -> Iterator[None]:
+        """Log whatever goes wrong in the block; then read claims anew."""
         try:
             yield
-        finally:
-            self._starting = False
+        except Exception as error:  # noqa: BLE001 - tried again each period
+            LOG.warning(
+                "%(text)s: %(error)s",
+                {"text": text, "error": error},
+                instance_uuid=instance_uuid,
+            )
+        self._refresh()
 
-    def claimed(self) -> dict[str, list[str]]:
-        """Return the UUIDs of claimed mdevs by instance UUID."""
-        if self._starting:
-            return {}
-        return {
-            uuid: [mdev.uuid for mdev in claim.plan.mdevs]
-            for uuid, claim in self.service.claims.all().items()
-        }
-
-    def add_promised(self, assigned: dict[str, str]) -> dict[str, str]:
-        """Add mdevs that are promised to those that guests hold.
-
-        :param assigned: instance UUID by mdev UUID, as the driver says.
-        """
-        claimed = {
-            mdev_uuid: instance_uuid
-            for instance_uuid, mdevs in self.claimed().items()
-            for mdev_uuid in mdevs
-        }
-        return {**self._booting, **claimed, **assigned}
-
-    def drop_promised(
-        self, assigned: dict[str, str], instance: Any
-    ) -> dict[str, str]:
-        """Leave of an instance's mdevs only those its guest has.
-
-        A claim is a promise to an incoming guest. A guest that is rebuilt
-        here must not get promised mdevs besides its own.
-        """
-        claim = self.service.claims.get(instance.uuid)
-        if claim is None:
-            return assigned
-        promised = {mdev.uuid for mdev in claim.plan.mdevs}
-        own = set()
-        if self.host.has_guest(instance.uuid):
-            own = {mdev.uuid for mdev in self.host.guest_mdevs(instance)}
-        return {
-            uuid: holder
-            for uuid, holder in assigned.items()
-            if uuid not in promised or uuid in own
-        }
-
-    @contextlib.contextmanager
-    def booting(self, instance: Any) -> Iterator[None]:
-        """Hold what Nova allocates for a boot until its guest has it.
-
-        Nova gives up its lock before it defines the guest.
-        """
-        outer = getattr(self._thread, "instance", None)
-        self._thread.instance = instance.uuid
+    def _refresh(self) -> None:
         try:
-            yield
-        finally:
-            self._thread.instance = outer
-            for uuid, holder in list(self._booting.items()):
-                if holder == instance.uuid:
-                    self._booting.pop(uuid, None)
+            self.promises.refresh()
+        except exception.LedgerError as error:
+            LOG.warning("Claims cannot be read: %(error)s", {"error": error})
+
+    # Boots ------------------------------------------------------------
 
     def allocate_for_boot(self, allocations: Any) -> Any:
         """Let Nova choose mdevs for a boot, and remember its choice."""
+        self._refresh()
         with self._nova.vgpu_lock():
             chosen = self.host.allocate(allocations)
-            instance_uuid = getattr(self._thread, "instance", None)
-            if instance_uuid is not None:
-                for uuid in chosen or ():
-                    self._booting[uuid] = instance_uuid
+            self.promises.hold(chosen or ())
             return chosen
 
     # Whose directory --------------------------------------------------
@@ -507,6 +493,14 @@ class MdevCompute:
     def spares_directory(self) -> bool:
         """Tell whether this thread must not delete a directory."""
         return bool(getattr(self._thread, "spare", False))
+
+
+def _migration_uuid(migrate_data: Any) -> str | None:
+    """Return which migration migrate data is about, None if unknown."""
+    if migrate_data is None or "migration" not in migrate_data:
+        return None
+    found = getattr(migrate_data.migration, "uuid", None)
+    return None if found is None else str(found)
 
 
 def has_mdevs(migrate_data: Any) -> bool:

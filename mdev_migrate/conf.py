@@ -10,6 +10,12 @@ from oslo_config import cfg
 from mdev_migrate.core import transport
 from mdev_migrate.service import Limits
 
+
+def _flow(text: str) -> str:
+    """Return a help text in one line: what shows it wraps it."""
+    return " ".join(text.split())
+
+
 GROUP = cfg.OptGroup(
     "mdev_migrate",
     title="Live migration of guests with mediated devices",
@@ -22,7 +28,7 @@ OPTIONS = [
         min=0,
         max=transport.MAX_DOWNTIME_MS,
         mutable=True,
-        help="""\
+        help=_flow("""\
 How long a guest with mdevs may stand still at most while it switches over to
 the destination, in milliseconds. The state of its devices is sent in that
 time, so a vGPU with some GiB of frame buffer needs far more than a guest
@@ -31,36 +37,34 @@ The limit is reached in the steps of ``[libvirt]live_migration_downtime_steps``
 and ``live_migration_downtime_delay``, so that a guest that needs less stops
 for less. Applies to guests with mdevs alone; 0 gives them the limit of all
 others, ``[libvirt]live_migration_downtime``.
-""",
+"""),
     ),
     cfg.StrOpt(
         "state_dir",
         default="$instances_path/mdev-migrate",
-        help="""\
+        help=_flow("""\
 Folder for the ledger of target mdevs that are claimed for incoming
 migrations. It must survive a restart of the service. Give the
 ``mdev-migrate`` command the same folder (``--state-dir``) if operators use
 it on this host, so that it and Nova see each other's claims.
-""",
+"""),
     ),
     cfg.FloatOpt(
         "listed_timeout",
         default=10.0,
         min=0.0,
-        mutable=True,
-        help="""\
+        help=_flow("""\
 How long to wait, in seconds, for a created mdev to be listed by libvirt.
-""",
+"""),
     ),
     cfg.FloatOpt(
         "busy_timeout",
         default=60.0,
         min=0.0,
-        mutable=True,
-        help="""\
+        help=_flow("""\
 How long a rollback tries, in seconds, to remove a target mdev that is busy.
 One that stays busy is not given to any guest.
-""",
+"""),
     ),
 ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from oslo_log import log
@@ -47,6 +47,10 @@ class ClaimedMdevs(MutableMapping[str, list[str]]):
         if instance_uuid not in self._now():
             raise KeyError(instance_uuid)
 
+    def items(self) -> ItemsView[str, list[str]]:
+        """Return the claims as they are now, all at once."""
+        return self._now().items()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._now())
 
@@ -61,6 +65,8 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     which provides :meth:`make_mdev_migration`.
 
     :ivar mdev_migration: does the work.
+    :ivar mdev_monitored: the guests with mdevs that are leaving, by
+        instance UUID.
     :ivar instance_claimed_mdevs: target mdev UUIDs by instance UUID.
     """
 
@@ -69,7 +75,10 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         self.mdev_migration = self.make_mdev_migration()
-        self.instance_claimed_mdevs = ClaimedMdevs(self.mdev_migration.claimed)
+        self.mdev_monitored: dict[str, MonitoredGuest] = {}
+        self.instance_claimed_mdevs = ClaimedMdevs(
+            self.mdev_migration.promises.claimed
+        )
 
     def make_mdev_migration(self) -> MdevCompute:
         """Return what does the work; the composed class knows Nova."""
@@ -86,8 +95,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
 
     def init_host(self, host: str) -> None:
         """End what ended while this service was down."""
-        with self.mdev_migration.starting():
-            super().init_host(host)
+        super().init_host(host)
         self.mdev_migration.drop_ended()
 
     def get_available_resource(self, nodename: str) -> Any:
@@ -107,9 +115,9 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         disk_over_commit: bool = False,
     ) -> Any:
         """Destination: say whether this host takes guests with mdevs."""
-        wanted = self.mdev_migration.wants_mdevs(instance)
-        if wanted:
-            with self.mdev_migration.refusals(instance):
+        with self.mdev_migration.refusals(instance):
+            wanted = self.mdev_migration.wants_mdevs(instance)
+            if wanted:
                 self.mdev_migration.check_destination()
         data = super().check_can_live_migrate_destination(
             context,
@@ -157,7 +165,11 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         """
         with self.mdev_migration.refusals(instance):
             targets = self.mdev_migration.claim_targets(
-                instance, migrate_data, allocs, str(migration.uuid)
+                instance,
+                migrate_data,
+                allocs,
+                migration_uuid=str(migration.uuid),
+                source=str(migration.source_compute),
             )
         if targets is not None:
             migrate_data.target_mdevs = targets
@@ -247,40 +259,41 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         disk_paths: Any,
     ) -> Any:
         """Source: watch the migration; never pause or post-copy it."""
+        monitored = None
         if has_mdevs(migrate_data):
-            guest = MonitoredGuest(guest, self.mdev_downtime_factor())
-        return super()._live_migration_monitor(
-            context,
-            instance,
-            guest,
-            dest,
-            post_method,
-            recover_method,
-            block_migration,
-            migrate_data,
-            finish_event,
-            disk_paths,
-        )
+            monitored = MonitoredGuest(guest, self.mdev_downtime_factor())
+            self.mdev_monitored[instance.uuid] = monitored
+        try:
+            return super()._live_migration_monitor(
+                context,
+                instance,
+                monitored or guest,
+                dest,
+                post_method,
+                recover_method,
+                block_migration,
+                migrate_data,
+                finish_event,
+                disk_paths,
+            )
+        finally:
+            self.mdev_monitored.pop(instance.uuid, None)
 
     def mdev_downtime_factor(self) -> float:
         """Return how many times longer than others the guest may stop."""
         return 1.0
 
     def live_migration_force_complete(self, instance: Any) -> Any:
-        """Source: leave guests with mdevs as they are.
+        """Source: neither pause nor post-copy a guest with mdevs.
 
-        Nova would pause or post-copy the guest, which a VFIO device does
-        not survive.
+        A VFIO device does not survive the one, and goes on in the other.
+        The monitor asks for this when its time is up: then the migration is
+        aborted.
         """
-        if self.mdev_migration.host.guest_mdevs(instance):
-            LOG.warning(
-                "Not forced to complete: the guest has mdevs, which can "
-                "neither be post-copied nor migrated paused. A longer "
-                "downtime lets the migration end, an abort stops it.",
-                instance=instance,
-            )
-            return None
-        return super().live_migration_force_complete(instance)
+        guest = self.mdev_monitored.get(instance.uuid)
+        if guest is None:
+            return super().live_migration_force_complete(instance)
+        return guest.force_complete()
 
     # Ends -------------------------------------------------------------
 
@@ -315,16 +328,19 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Destination: undo what was made for the guest."""
         try:
-            return super().rollback_live_migration_at_destination(
-                context,
-                instance,
-                network_info,
-                block_device_info,
-                destroy_disks,
-                migrate_data,
-            )
+            with self.mdev_migration.sparing_directory(migrate_data):
+                return super().rollback_live_migration_at_destination(
+                    context,
+                    instance,
+                    network_info,
+                    block_device_info,
+                    destroy_disks,
+                    migrate_data,
+                )
         finally:
-            self.mdev_migration.undo(getattr(instance, "uuid", instance))
+            self.mdev_migration.undo(
+                getattr(instance, "uuid", instance), migrate_data
+            )
 
     def cleanup_lingering_instance_resources(self, instance: Any) -> Any:
         """Undo what was made for an instance that was deleted meanwhile."""
@@ -369,10 +385,12 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         Asked for one instance, claims are left out: the answer is what its
         guest is rebuilt with.
         """
-        assigned = super()._get_all_assigned_mediated_devices(instance)
-        if instance is None:
-            return self.mdev_migration.add_promised(assigned)
-        return self.mdev_migration.drop_promised(assigned, instance)
+        promises = self.mdev_migration.promises
+        # Before the guests are read: what a guest gets meanwhile is in one.
+        promised = promises.by_mdev() if instance is None else {}
+        with promises.hidden():
+            assigned = super()._get_all_assigned_mediated_devices(instance)
+        return {**promised, **assigned}
 
     def _allocate_mdevs(self, allocations: Any) -> Any:
         """Let Nova choose mdevs for a boot, and hold them until it is up."""
@@ -383,18 +401,20 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
 BOOTS = ("spawn", "finish_migration", "_hard_reboot")
 
 
-def while_booting(stock: Callable[..., Any]) -> Callable[..., Any]:
+def while_booting(base: type, name: str) -> Callable[..., Any]:
     """Wrap a method that boots a guest: what it is allocated stays its own.
 
-    :param stock: the driver's method; the wrapper has its signature.
+    :param base: the driver whose method is called.
+    :returns: a method of the same signature.
     """
+    stock = getattr(base, name)
     signature = inspect.signature(stock)
 
     @functools.wraps(stock)
     def booting(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind(self, *args, **kwargs).arguments
-        with self.mdev_migration.booting(given["instance"]):
-            return stock(self, *args, **kwargs)
+        with self.mdev_migration.promises.booting(given["instance"].uuid):
+            return getattr(base, name)(self, *args, **kwargs)
 
     booting.__signature__ = signature  # type: ignore[attr-defined]
     return booting

@@ -10,6 +10,7 @@ to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 from oslo_log import log
@@ -53,7 +54,18 @@ class DriverHost:
         )
 
     def _devices(self) -> list[tuple[str, model.Mdev]]:
-        """Return node device name and mdev of every active mdev."""
+        """Return node device name and mdev of every active mdev.
+
+        :raises LibvirtFailed: if they cannot be listed.
+        """
+        try:
+            return self._list_devices()
+        except Exception as error:
+            raise exception.LibvirtFailed(
+                self.name, "listing mdevs", 0, str(error)
+            ) from error
+
+    def _list_devices(self) -> list[tuple[str, model.Mdev]]:
         return [
             (
                 str(device["dev_id"]),
@@ -77,22 +89,27 @@ class DriverHost:
         """Return the mdevs of an instance's guest, none if it has none."""
         return guest_xml.read_mdevs(self.domain_xml(instance))
 
-    def guest(self, instance: Any) -> model.Guest:
-        """Return an instance's guest, which runs."""
+    def guest(
+        self, instance: Any, guest_mdevs: Iterable[model.GuestMdev]
+    ) -> model.Guest:
+        """Return an instance's guest, which runs and has these mdevs."""
         return model.Guest(
             name=str(instance.uuid),
             instance_uuid=instance.uuid,
             active=True,
             running=True,
             persistent=True,
-            mdevs=frozenset(mdev.uuid for mdev in self.guest_mdevs(instance)),
+            mdevs=frozenset(mdev.uuid for mdev in guest_mdevs),
         )
 
-    def has_guest(self, instance_uuid: str) -> bool:
-        """Tell whether a guest of an instance is defined or runs here."""
+    def has_guest_with(
+        self, instance_uuid: str, mdevs: frozenset[str]
+    ) -> bool:
+        """Tell whether an instance's guest runs here with any of the mdevs."""
         return any(
-            guest.uuid == instance_uuid
-            for guest in self._driver._host.list_guests(only_running=False)
+            bool(mdevs & guest_xml.named_mdevs(guest.get_xml_desc()))
+            for guest in self._driver._host.list_guests()
+            if guest.uuid == instance_uuid
         )
 
     # Providers --------------------------------------------------------
@@ -137,7 +154,8 @@ class DriverHost:
         twice.
         """
         method = self._driver.stock_allocate_mdevs()
-        return method.__wrapped__(self._driver, allocations)
+        stock = getattr(method, "__wrapped__", method)
+        return stock(self._driver, allocations)
 
     # mdevs ------------------------------------------------------------
 
@@ -148,16 +166,15 @@ class DriverHost:
         :raises MdevBusy: if libvirt does not destroy it.
         """
         names = [name for name, found in self._devices() if found == mdev]
-        for name in names:
+        removed = [self._destroy(name, mdev) for name in names]
+        return any(removed)
+
+    def _destroy(self, name: str, mdev: model.Mdev) -> bool:
+        try:
             device = self._driver._host.device_lookup_by_name(name)
             if not hasattr(device, "destroy"):
                 LOG.warning("Node devices cannot be removed: %s", name)
                 return False
-            self._destroy(device, mdev)
-        return bool(names)
-
-    def _destroy(self, device: Any, mdev: model.Mdev) -> None:
-        try:
             device.destroy()
             if device.isPersistent():
                 device.undefine(0)
@@ -167,6 +184,7 @@ class DriverHost:
                     self.name, mdev.uuid, str(error)
                 ) from error
             LOG.debug("mdev %s is gone, but: %s", mdev.uuid, error)
+        return True
 
     def recycle_mdev(self, mdev: model.Mdev) -> None:
         """Destroy an mdev and create it again as it was.

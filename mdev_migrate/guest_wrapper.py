@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,12 +47,16 @@ class OutgoingGuest(_Wrapper):
         """Migrate the guest onto its target mdevs.
 
         Nova hands the same document to libvirt as live and as persistent
-        definition. From Nova 29 it has been rewritten already.
+        definition. From Nova 29 it has been rewritten already. Which mdevs
+        it names does not tell, as both hosts may have the same UUIDs: it
+        is compared, in order, with what becomes of the guest's own.
         """
+        own = self._guest.get_xml_desc(dump_migratable=True)
+        rewritten = guest_xml.replace_mdevs(own, self._target_mdevs)
         if destination_xml is None:
-            destination_xml = self._guest.get_xml_desc(dump_migratable=True)
-        if guest_xml.named_mdevs(destination_xml) != frozenset(
-            self._target_mdevs.values()
+            destination_xml = rewritten
+        elif guest_xml.read_mdevs(destination_xml) != guest_xml.read_mdevs(
+            rewritten
         ):
             destination_xml = guest_xml.replace_mdevs(
                 destination_xml, self._target_mdevs
@@ -82,6 +87,8 @@ class MonitoredGuest(_Wrapper):
     def __init__(self, guest: Any, downtime_factor: float) -> None:
         super().__init__(guest)
         self._downtime_factor = downtime_factor
+        self._thread = threading.get_ident()
+        self._aborted = False
 
     def migrate_configure_max_downtime(self, mstime: int) -> None:
         """Limit the downtime to what Nova's step is for this guest."""
@@ -89,6 +96,23 @@ class MonitoredGuest(_Wrapper):
         self._guest.migrate_configure_max_downtime(
             min(max(scaled, 1), transport.MAX_DOWNTIME_MS)
         )
+
+    def force_complete(self) -> None:
+        """Abort if the monitor's time is up; otherwise leave it as it is.
+
+        The monitor calls from the thread that made this guest, and goes on
+        calling: one abort is enough.
+        """
+        if threading.get_ident() != self._thread:
+            LOG.warning(
+                "Not forced to complete: a guest with mdevs is neither "
+                "post-copied nor migrated paused. A longer downtime lets its "
+                "migration end, an abort stops it."
+            )
+        elif not self._aborted:
+            self._aborted = True
+            LOG.warning("Out of time: a guest with mdevs is not forced")
+            self._guest.abort_job()
 
     def pause(self) -> None:
         """Do not pause: the device would go on, and never converge."""

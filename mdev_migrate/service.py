@@ -231,7 +231,7 @@ class MdevMigration(Generic[H]):
                 )
             time.sleep(self.limits.poll_s)
 
-    def roll_back(
+    def roll_back(  # noqa: PLR0913 - how, by name
         self,
         instance_uuid: str,
         step: phases.Step,
@@ -239,6 +239,7 @@ class MdevMigration(Generic[H]):
         *,
         note: claims.Note | None = None,
         unanswered: bool = False,
+        patient: bool = True,
     ) -> tuple[exception.MdevMigrateError, ...]:
         """Undo a migration that failed in a step; its guest stayed away.
 
@@ -251,10 +252,11 @@ class MdevMigration(Generic[H]):
         :param note: release no other claim than the one so noted.
         :param unanswered: the host may still be creating an mdev, for
             somebody who does not wait for it any more.
+        :param patient: if not, try once and wait for nothing.
         :returns: what could not be undone: empty if all was.
         """
         undo = phases.undo(step, plan)
-        deadline = time.monotonic() + self.limits.busy_s
+        deadline = time.monotonic() + (self.limits.busy_s if patient else 0)
         if unanswered:
             self._await_unanswered(undo.destroy, deadline)
         left = [(self.host.remove_mdev, mdev) for mdev in undo.destroy]

@@ -15,7 +15,7 @@ import threading
 import uuid as uuids
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import libvirt
 from lxml import etree
@@ -48,7 +48,7 @@ class StockError(Exception):
 class MigrateData(objects.LibvirtLiveMigrateData):
     """Our fields, and those of Nova's that the mixin looks at."""
 
-    fields = {
+    fields: ClassVar[dict[str, Any]] = {
         **objects.MDEV_FIELDS,
         "is_shared_instance_path": fields.BooleanField(),
     }
@@ -583,7 +583,7 @@ class NewerMixedDriver(_Made, NewerStockDriver):
 
 for _class in (MixedDriver, NewerMixedDriver):
     for _name in BOOTS:
-        setattr(_class, _name, while_booting(getattr(_class, _name)))
+        setattr(_class, _name, while_booting(_class.__bases__[1], _name))
 
 
 class Services:

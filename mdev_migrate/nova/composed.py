@@ -15,6 +15,7 @@ import nova.conf
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects as nova_objects
+from nova.compute import task_states
 from nova.virt.libvirt import driver
 from oslo_concurrency import lockutils
 from oslo_log import log
@@ -71,7 +72,23 @@ class NovaServices:
         except nova_exception.MigrationNotFound:
             return True
         elsewhere = migration.dest_compute not in (None, host)
-        return migration.status in _OVER or elsewhere
+        return (
+            migration.status in _OVER
+            or elsewhere
+            or (migration.status == "accepted" and _given_up(migration))
+        )
+
+
+def _given_up(migration: Any) -> bool:
+    """Tell whether nobody drives a migration that was only accepted."""
+    context = nova_context.get_admin_context()
+    try:
+        instance = nova_objects.Instance.get_by_uuid(
+            context, migration.instance_uuid
+        )
+    except nova_exception.InstanceNotFound:
+        return True
+    return bool(instance.task_state != task_states.MIGRATING)
 
 
 class LibvirtDriver(
@@ -102,8 +119,7 @@ class LibvirtDriver(
 
 
 for _name in BOOTS:
-    _stock = getattr(driver.LibvirtDriver, _name)
-    setattr(LibvirtDriver, _name, while_booting(_stock))
+    setattr(LibvirtDriver, _name, while_booting(driver.LibvirtDriver, _name))
 
 
 class _LateStore:

@@ -171,6 +171,8 @@ class DeviceTable:
 
     def destroy(self, name: str) -> None:
         """Destroy an mdev: its capacity comes back."""
+        if name not in self._mdevs:
+            raise errors.mdev_gone(name)
         mdev = self.mdev(name)
         if not mdev.active:
             detail = f"Device '{name}' is not active"
@@ -319,8 +321,9 @@ def _mdev_document(mdev: SimulatedMdev, parent: Parent | None) -> str:
         path = f"{parent.path}/{mdev.uuid}"
         documents.add_child(root, "path", path)
     documents.add_child(root, "parent", mdev.parent)
-    driver = parent.driver if mdev.active and parent else "vfio_mdev"
-    documents.add_child(documents.add_child(root, "driver"), "name", driver)
+    if mdev.active and parent is not None:
+        driver = documents.add_child(root, "driver")
+        documents.add_child(driver, "name", parent.driver)
     capability = documents.add_child(root, "capability", type="mdev")
     documents.add_child(capability, "type", id=mdev.mdev_type)
     documents.add_child(capability, "uuid", mdev.uuid)

@@ -94,6 +94,20 @@ def no_device(name: str) -> libvirt.libvirtError:
     )
 
 
+def mdev_gone(name: str) -> libvirt.libvirtError:
+    """Build the error for destroying an mdev that is there no more.
+
+    libvirt trips over it when it looks whether a guest uses the mdev.
+    """
+    uuid = name.removeprefix("mdev_")[:36].replace("_", "-")
+    return libvirt_error(
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        f"failed to access '/sys/bus/mdev/devices/{uuid}/iommu_group': No "
+        "such file or directory",
+        libvirt.VIR_FROM_NONE,
+    )
+
+
 def connection_broke() -> libvirt.libvirtError:
     """Build the error of the call during which a connection broke."""
     return libvirt_error(

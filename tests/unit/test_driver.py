@@ -2,7 +2,6 @@
 """Do the hooks leave guests without mdevs, and stock Nova, alone?"""
 
 import inspect
-from typing import ClassVar
 
 import pytest
 
@@ -38,6 +37,7 @@ PAIRS = [
     (standin.StockDriver, standin.MixedDriver),
     (standin.NewerStockDriver, standin.NewerMixedDriver),
 ]
+TYPES = {builders.uuid(1): standin.TYPE}
 IDS = ["nova28", "nova29"]
 
 
@@ -213,9 +213,9 @@ class TestSignatures:
         """So has a method that was wrapped."""
         stock = getattr(standin.StockDriver, name)
 
-        assert inspect.signature(while_booting(stock)) == inspect.signature(
-            stock
-        )
+        ours = while_booting(standin.StockDriver, name)
+
+        assert inspect.signature(ours) == inspect.signature(stock)
 
     def test_made_by_the_composed_class(self, cloud):
         """A class that brings no knowledge of Nova is told so."""
@@ -233,8 +233,7 @@ class TestClaimedMdevs:
     @pytest.fixture
     def claimed(self, cloud):
         """Return the mapping, with one claim of one mdev."""
-        types = {builders.uuid(1): standin.TYPE}
-        data = cloud.check(standin.instance(), types=types)
+        data = cloud.check(standin.instance(), types=TYPES)
         self.target = data.target_mdevs[builders.uuid(1)]
         return cloud.destination.instance_claimed_mdevs
 
@@ -247,7 +246,7 @@ class TestClaimedMdevs:
         assert claimed.get(builders.instance(9)) is None
 
     def test_pop(self, claimed):
-        """Stock code pops a claim; the mixin's hook, next, ends it."""
+        """Stock code pops a claim, which the mixin's hook then ends."""
         uuid = standin.instance().uuid
 
         assert claimed.pop(uuid, None) == [self.target]
@@ -263,12 +262,10 @@ class TestClaimedMdevs:
 class TestWhoHoldsWhat:
     """Claims count for the host, and not for the instance."""
 
-    TYPES: ClassVar = {builders.uuid(1): standin.TYPE}
-
     def test_claims_are_counted(self, cloud):
         """Nova gives what is claimed to nobody else."""
         which = standin.instance()
-        data = cloud.check(which, types=self.TYPES)
+        data = cloud.check(which, types=TYPES)
 
         found = cloud.destination._get_all_assigned_mediated_devices()
 
@@ -280,7 +277,7 @@ class TestWhoHoldsWhat:
         own = builders.uuid(5)
         cloud.there.add_mdev(own, standin.TYPE, standin.PARENT)
         cloud.there.add_guest("vm", which.uuid, [own])
-        cloud.check(which, types=self.TYPES)
+        cloud.check(which, types=TYPES)
 
         found = cloud.destination._hard_reboot(None, which)
 
@@ -289,7 +286,7 @@ class TestWhoHoldsWhat:
     def test_hard_reboot_on_the_targets(self, cloud):
         """What is claimed and is the guest's by now stays its own."""
         which = standin.instance()
-        data = cloud.check(which, types=self.TYPES)
+        data = cloud.check(which, types=TYPES)
         target = data.target_mdevs[builders.uuid(1)]
         cloud.there.add_guest("vm", which.uuid, [target])
 
@@ -300,7 +297,7 @@ class TestWhoHoldsWhat:
     def test_hard_reboot_of_a_guest_that_is_gone(self, cloud):
         """libvirt lost the guest: there is nothing to rebuild it with."""
         which = standin.instance()
-        cloud.check(which, types=self.TYPES)
+        cloud.check(which, types=TYPES)
 
         found = cloud.destination._hard_reboot(None, which)
 
@@ -332,9 +329,7 @@ class TestBoots:
         driver = cloud.destination
 
         def migrate():
-            data = cloud.check(
-                standin.instance(3), types={builders.uuid(1): standin.TYPE}
-            )
+            data = cloud.check(standin.instance(3), types=TYPES)
             claimed.extend(data.target_mdevs.values())
 
         driver.during_boot = migrate
@@ -376,7 +371,7 @@ class TestBoots:
     def test_boot_meanwhile(self, cloud):
         """A boot gets none of the mdevs that a migration has claimed."""
         which = standin.instance()
-        data = cloud.check(which, types={builders.uuid(1): standin.TYPE})
+        data = cloud.check(which, types=TYPES)
 
         mdevs = cloud.destination.spawn(
             None, standin.instance(3), None, None, None, standin.allocations()

@@ -189,15 +189,6 @@ class TestOnTheWay:
         assert given["flags"] == libvirt.VIR_MIGRATE_PEER2PEER
         assert "post-copy, auto-converge, tunnelled" in caplog.text
 
-    def test_not_forced_to_complete(self, cloud, caplog):
-        """Nova would pause it: it is left alone, and the log says why."""
-        which = _leaving(cloud, ONE)
-
-        cloud.source.live_migration_force_complete(which)
-
-        assert cloud.source.calls == []
-        assert "neither be post-copied nor migrated paused" in caplog.text
-
 
 class TestRollback:
     """The guest stays where it was."""

@@ -354,3 +354,18 @@ def test_order_of_the_guest(uuids):
     found = [mdev.uuid for mdev in guest_xml.read_mdevs(text)]
 
     assert found == list(itertools.chain(uuids))
+
+
+@pytest.mark.parametrize("kind", ["migratable", "inactive"])
+def test_the_destination_shows_what_it_was_given(kind):
+    """Captured on both hosts: the rewriting makes one out of the other."""
+    here = builders.captured(f"guest-two-source-{kind}.xml")
+    there = builders.captured(f"guest-two-destination-{kind}.xml")
+    sources = [mdev.uuid for mdev in guest_xml.read_mdevs(here)]
+    targets = [mdev.uuid for mdev in guest_xml.read_mdevs(there)]
+
+    given = guest_xml.replace_mdevs(
+        here, dict(zip(sources, targets, strict=True))
+    )
+
+    assert _canonical(given) == _canonical(there)

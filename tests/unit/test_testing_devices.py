@@ -71,6 +71,16 @@ class TestDocuments:
         ours = device.XMLDesc().replace('number="1"', f'number="{group}"')
         assert canonical(ours) == canonical(captured)
 
+    def test_inactive_mdev_looks_as_on_a_real_host(self):
+        """It has neither a path nor a driver."""
+        host = one_host()
+        name = host.add_mdev(MDEV_A, "mtty-1", active=False)
+
+        device = host.open().nodeDeviceLookupByName(name)
+
+        captured = (DATA / "mdev-defined.xml").read_text()
+        assert canonical(device.XMLDesc()) == canonical(captured)
+
     def test_mdev_destroyed_without_libvirt_looks_as_on_a_real_host(self):
         """Libvirt lists it as nothing at all, and without its type."""
         host = one_host()
@@ -260,6 +270,18 @@ class TestDestroy:
             connection.nodeDeviceLookupByName(device.name())
 
         assert error.value.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE
+
+    def test_destroying_it_twice_fails_as_on_a_real_host(self):
+        """Libvirt trips over the mdev's files, which are gone."""
+        connection = one_host().open()
+        device = create(connection, "mtty_mtty", "mtty-1")
+        device.destroy()
+
+        with pytest.raises(libvirt.libvirtError, match="iommu_group") as error:
+            device.destroy()
+
+        assert error.value.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR
+        assert f"/{MDEV_A}/" in str(error.value)
 
 
 class TestDefined:

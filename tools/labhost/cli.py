@@ -102,8 +102,7 @@ def _test(work: WorkFolder, options: argparse.Namespace) -> int:
 def _bench(work: WorkFolder, options: argparse.Namespace) -> int:
     def measure() -> int:
         found = bench.measure(state.load(work), options.pairs)
-        _print(json.dumps(found, indent=2))
-        _print(bench.table(found))
+        _print(json.dumps(found) if options.json else bench.table(found))
         return 0
 
     return _with_hosts(work, measure)
@@ -152,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("words", nargs="*", metavar="PYTEST_ARGUMENT")
     bench_ = _add(commands, "bench", _bench, "compare with virsh migrate")
     bench_.add_argument("--pairs", type=int, default=7)
+    bench_.add_argument("--json", action="store_true", help="all samples")
     return parser
 
 

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes between Nova and a guest with mdevs as it is migrated?"""
+
+import threading
+
+import libvirt
+import pytest
+
+from mdev_migrate import exception, testing
+from mdev_migrate.core import guest_xml, transport
+from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
+from tests import builders
+
+ONE, TWO, THREE, FOUR = map(builders.uuid, (1, 2, 3, 4))
+
+
+class Recorder:
+    """A guest that writes down how it is migrated and watched."""
+
+    def __init__(self, *mdevs):
+        self.xml = testing.guest_document("vm", builders.INSTANCE, mdevs)
+        self.migrated = []
+        self.told = []
+        self.id = 7
+
+    def get_xml_desc(self, dump_migratable=False):
+        """Return the document that may be sent."""
+        assert dump_migratable
+        return self.xml
+
+    def migrate(self, destination, **given):
+        """Write down what was given."""
+        self.migrated.append((destination, given))
+
+    def migrate_configure_max_downtime(self, mstime):
+        """Write down the limit."""
+        self.told.append(mstime)
+
+    def __getattr__(self, name):
+        if name in ("pause", "migrate_start_postcopy", "abort_job"):
+            return lambda: self.told.append(name)
+        raise AttributeError(name)
+
+
+def _sent(guest, targets, **given):
+    OutgoingGuest(guest, targets).migrate("qemu+tls://there/system", **given)
+    ((_, sent),) = guest.migrated
+    return sent
+
+
+def _mdevs(xml):
+    return [mdev.uuid for mdev in guest_xml.read_mdevs(xml)]
+
+
+class TestOutgoing:
+    """The guest as it is handed to libvirt."""
+
+    def test_rewritten(self):
+        """Targets take the places of the source mdevs."""
+        guest = Recorder(ONE, TWO)
+
+        sent = _sent(guest, {ONE: THREE, TWO: FOUR}, destination_xml=guest.xml)
+
+        assert _mdevs(sent["destination_xml"]) == [THREE, FOUR]
+
+    def test_rewritten_already(self):
+        """From Nova 29 on it comes rewritten, and passes as it is."""
+        xml = Recorder(THREE).xml
+
+        sent = _sent(Recorder(ONE), {ONE: THREE}, destination_xml=xml)
+
+        assert sent["destination_xml"] == xml
+
+    def test_no_document(self):
+        """Nova gave none: the guest's own is taken, rewritten."""
+        sent = _sent(Recorder(ONE), {ONE: THREE})
+
+        assert _mdevs(sent["destination_xml"]) == [THREE]
+
+    def test_same_uuid_on_both(self):
+        """Hosts may have mdevs of the same UUID."""
+        guest = Recorder(ONE)
+
+        sent = _sent(guest, {ONE: ONE}, destination_xml=guest.xml)
+
+        assert _mdevs(sent["destination_xml"]) == [ONE]
+
+    def test_same_uuids_crosswise(self):
+        """They may be paired crosswise: then it is not rewritten already."""
+        guest = Recorder(ONE, TWO)
+
+        sent = _sent(guest, {ONE: TWO, TWO: ONE}, destination_xml=guest.xml)
+
+        assert _mdevs(sent["destination_xml"]) == [TWO, ONE]
+
+    def test_same_uuids_crosswise_rewritten(self):
+        """And if it is, it is not turned back."""
+        xml = Recorder(TWO, ONE).xml
+
+        sent = _sent(
+            Recorder(ONE, TWO), {ONE: TWO, TWO: ONE}, destination_xml=xml
+        )
+
+        assert _mdevs(sent["destination_xml"]) == [TWO, ONE]
+
+    @pytest.mark.parametrize(
+        "mdevs", [[], [TWO], [ONE, TWO], [THREE, TWO], [ONE, THREE]]
+    )
+    def test_other_mdevs(self, mdevs):
+        """A document with any but the planned mdevs is not sent."""
+        guest = Recorder(ONE)
+        wrapped = OutgoingGuest(guest, {ONE: THREE})
+
+        with pytest.raises(exception.GuestMdevsChanged):
+            wrapped.migrate("there", destination_xml=Recorder(*mdevs).xml)
+
+        assert guest.migrated == []
+
+    @pytest.mark.parametrize("flag", transport.UNSUPPORTED)
+    def test_flags(self, flag, caplog):
+        """A way that mdevs cannot go is closed, and the log says so."""
+        wanted = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+
+        sent = _sent(Recorder(ONE), {ONE: TWO}, flags=wanted | flag)
+
+        assert sent["flags"] == wanted
+        assert transport.UNSUPPORTED[flag] in caplog.text
+
+    def test_flags_that_pass(self, caplog):
+        """Nothing is said if nothing is masked."""
+        sent = _sent(
+            Recorder(ONE), {ONE: TWO}, flags=libvirt.VIR_MIGRATE_PEER2PEER
+        )
+
+        assert sent["flags"] == libvirt.VIR_MIGRATE_PEER2PEER
+        assert caplog.text == ""
+
+    def test_all_else_passes(self):
+        """Keywords that later releases bring reach the guest, too."""
+        sent = _sent(
+            Recorder(ONE),
+            {ONE: TWO},
+            migrate_uri="tcp://there",
+            migrate_disks=["vda"],
+            bandwidth=5,
+            parallel=4,
+        )
+
+        del sent["destination_xml"]
+        assert sent == {
+            "migrate_uri": "tcp://there",
+            "migrate_disks": ["vda"],
+            "flags": 0,
+            "bandwidth": 5,
+            "parallel": 4,
+        }
+
+    def test_other_attributes(self):
+        """What is not overridden is the guest's own."""
+        assert OutgoingGuest(Recorder(ONE), {}).id == 7
+
+
+class TestMonitored:
+    """The guest as it is watched."""
+
+    @pytest.mark.parametrize(
+        ("factor", "asked", "told"),
+        [
+            (20.0, 50, 1000),
+            (20.0, 500, 10_000),
+            (1.0, 500, 500),
+            (0.1, 500, 50),
+            (0.0001, 50, 1),
+            (1e6, 500, transport.MAX_DOWNTIME_MS),
+        ],
+    )
+    def test_downtime(self, factor, asked, told):
+        """Each of Nova's steps is scaled, within what QEMU takes."""
+        guest = Recorder()
+
+        MonitoredGuest(guest, factor).migrate_configure_max_downtime(asked)
+
+        assert guest.told == [told]
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [("pause", "Not paused"), ("migrate_start_postcopy", "post-copied")],
+    )
+    def test_refused(self, name, said, caplog):
+        """Neither pause nor post-copy reaches the guest."""
+        guest = Recorder()
+
+        getattr(MonitoredGuest(guest, 1.0), name)()
+
+        assert guest.told == []
+        assert said in caplog.text
+
+    def test_abort(self):
+        """An abort does."""
+        guest = Recorder()
+
+        MonitoredGuest(guest, 1.0).abort_job()
+
+        assert guest.told == ["abort_job"]
+
+    def test_out_of_time(self, caplog):
+        """The monitor's own call aborts the migration, once."""
+        guest = Recorder()
+        monitored = MonitoredGuest(guest, 1.0)
+
+        monitored.force_complete()
+        monitored.force_complete()
+
+        assert guest.told == ["abort_job"]
+        assert "Out of time" in caplog.text
+
+    def test_not_forced_to_complete(self, caplog):
+        """Somebody else's call leaves the guest alone, and is told why."""
+        guest = Recorder()
+        monitored = MonitoredGuest(guest, 1.0)
+        other = threading.Thread(target=monitored.force_complete)
+
+        other.start()
+        other.join()
+
+        assert guest.told == []
+        assert "neither post-copied nor migrated paused" in caplog.text
