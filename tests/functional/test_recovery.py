@@ -173,7 +173,7 @@ class TestLost:
             return answer
 
         world.group.faults.on(
-            "listAllDevices", create_late, host=there.name, nth=2
+            "listAllDevices", create_late, host=there.name, nth=3
         )
         world.recover()
 
