@@ -142,7 +142,9 @@ class Crashes:
             place = self.place(host)
             recovery = Recovery(place, self.open, self.owners)
             settled += recovery.run(dry_run=dry_run)
-            clear(place, self.owners.note("", "", ""), dry_run=dry_run)
+            uri = host.uris[0]
+            note = self.owners.note("", uri, uri)
+            clear(place, note, dry_run=dry_run)
         return settled
 
     def open(self, uri: str) -> libvirt_host.LibvirtHost:

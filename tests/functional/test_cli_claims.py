@@ -245,6 +245,16 @@ class TestRecover:
         assert set(world.destination.mdevs()) == {TARGET, CREATED}
         assert book.table().all() == {}
 
+    def test_a_guest_that_arrived_and_went_on(self, world, book):
+        """What it was given here is not kept for it."""
+        world.destination.add_mdev(CREATED, "mtty-1")
+        book.claim(phases.Step.VERIFY)
+        book.owners.close()
+
+        there(world, "recover")
+
+        assert list(world.destination.mdevs()) == [TARGET]
+
     def test_what_another_guest_has_taken(self, world, book):
         """An mdev that a guest uses by now is that guest's."""
         world.destination.add_guest("vm8", INSTANCE, [TARGET])

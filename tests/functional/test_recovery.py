@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pathlib
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -56,7 +57,13 @@ class TestUnderWay:
         """Aborted, it is undone."""
         gate = killed_while_copying(world)
         place = world.place(world.scene.there)
-        threading.Timer(0.05, gate.release).start()
+
+        def abort(_link: object, call: Callable[[], object]) -> object:
+            answer = call()
+            gate.release()
+            return answer
+
+        world.group.faults.on("abortJob", abort)
 
         (recovered,) = Recovery(
             place, world.open, world.owners, abort=True
@@ -166,7 +173,7 @@ class TestLost:
             return answer
 
         world.group.faults.on(
-            "listAllDevices", create_late, host=there.name, nth=2
+            "listAllDevices", create_late, host=there.name, nth=3
         )
         world.recover()
 
@@ -236,8 +243,7 @@ class TestClearing:
         for nth in range(1, 400):
             world.group.faults.on("destroy", busy, nth=nth)
 
-        note = world.owners.note("", place.host.uri, place.host.uri)
-        cleared = clear(place, note)
+        cleared = clear(place, world.owners.note("", "a:///", "b:///"))
         world.group.faults.clear()
         world.recover()
 

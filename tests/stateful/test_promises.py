@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 SOAK = bool(os.environ.get("MDEV_MIGRATE_SOAK"))
 #: As long as a search may take all in all; a soak is for the night.
-EXAMPLES, STEPS = (1500, 40) if SOAK else (25, 15)
+EXAMPLES, STEPS = (300, 40) if SOAK else (25, 15)
 PORTS = 6
 HOSTS = st.sampled_from(["host-a", "host-b"])
 GUESTS = st.integers(0, 2)
@@ -243,7 +243,8 @@ class Promises(stateful.RuleBasedStateMachine):
         for host in self.group.hosts.values():
             place = self.place(host)
             Recovery(place, self.open, self.owners).run()
-            clear(place, self.owners.note("", "", ""))
+            uri = host.uris[0]
+            clear(place, self.owners.note("", uri, uri))
 
 
 TestPromises = Promises.TestCase
