@@ -43,6 +43,8 @@ _NOT_CONNECTED = (
     libvirt.VIR_ERR_INVALID_ARG,
     libvirt.VIR_ERR_NO_CONNECT,
     libvirt.VIR_ERR_SYSTEM_ERROR,
+    # Some versions say "Failed to connect to remote libvirt URI" around it.
+    libvirt.VIR_ERR_OPERATION_FAILED,
 )
 #: libvirt looks for migration blockers before it connects to the peer
 #: (qemuMigrationSrcPerformJob), and this URI it refuses without connecting
@@ -198,17 +200,18 @@ class LibvirtHost:
     def inventory(self) -> model.Inventory:
         """Return parents, mdevs and guests; see ``host.Host``."""
         with self._calling("virConnectListAllNodeDevices"):
-            # mdevs first: one created meanwhile must not seem to leave
-            # its parent's room as it was.
-            mdevs = [
-                mdev
-                for device in self._list_mdevs()
-                if (mdev := self._read_mdev(device)) is not None
-            ]
+            # Parents first: one created meanwhile may then seem to leave
+            # more room than there is, which its creation decides, but never
+            # less, which would refuse what fits.
             parents = [
                 nodedev_xml.read_parent(text)
                 for device in self._connection.listAllDevices(_LIST_PARENTS)
                 if (text := self._device_xml(device)) is not None
+            ]
+            mdevs = [
+                mdev
+                for device in self._list_mdevs()
+                if (mdev := self._read_mdev(device)) is not None
             ]
         with self._calling("virConnectListAllDomains"):
             guests = [
