@@ -185,12 +185,6 @@ class MdevMigration(Generic[H]):
                     self._look_again(plan)
             except exception.TargetMdevGone:
                 continue
-            except exception.TooFewMdevs:
-                # What others created while it was looked at may have been
-                # counted twice: only a look at a host at rest refuses.
-                if self.host.inventory() == inventory:
-                    raise
-                continue
             return plan
         raise exception.TargetMdevsRaced(inventory.host, self.limits.tries)
 

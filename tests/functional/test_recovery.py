@@ -243,7 +243,8 @@ class TestClearing:
         for nth in range(1, 400):
             world.group.faults.on("destroy", busy, nth=nth)
 
-        cleared = clear(place, world.owners.note("", "a:///", "b:///"))
+        note = world.owners.note("", place.host.uri, place.host.uri)
+        cleared = clear(place, note)
         world.group.faults.clear()
         world.recover()
 

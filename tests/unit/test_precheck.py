@@ -313,3 +313,13 @@ def test_guest_without_mdevs_wants_nothing():
     wanted = precheck.source_mdevs(builders.guest(), [], builders.inventory())
 
     assert wanted == ()
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_host_without_a_uuid(side):
+    """Whether two hosts are one is not known if one tells no UUID."""
+    nameless = dataclasses.replace(HOST, host_uuid="")
+    hosts = (nameless, HOST) if side == "source" else (HOST, nameless)
+
+    with pytest.raises(exception.HostUuidUnknown, match="does not tell"):
+        precheck.check_hosts_differ(*hosts)
