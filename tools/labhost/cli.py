@@ -26,15 +26,22 @@ SKIPPED = 77
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    parser = _parser()
-    options, options.others = parser.parse_known_args(arguments)
-    if options.others and options.run is not _test:
-        parser.error(f"not known: {shlex.join(options.others)}")
+    ours, pytests = _split(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(ours)
+    options.pytests = pytests
     try:
         return int(options.run(WorkFolder.default(), options) or 0)
     except LabError as exc:
         terminal.say(str(exc))
         return 1
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what is for us, and what follows ``test`` and is for pytest."""
+    words = [*arguments]
+    if words[:1] != ["test"] or words[1:] in (["-h"], ["--help"]):
+        return words, []
+    return words[:1], words[1 + (words[1:2] == ["--"]) :]
 
 
 def _build(work: WorkFolder, _: argparse.Namespace) -> None:
@@ -88,9 +95,8 @@ def _link(work: WorkFolder, options: argparse.Namespace) -> None:
 
 
 def _test(work: WorkFolder, options: argparse.Namespace) -> int:
-    """Run the tests; what is not known to us is for pytest."""
-    words = [*options.words, *options.others]
-    command = [sys.executable, "-m", "pytest", *_PYTEST, "tests/lab", *words]
+    python = [sys.executable, "-m", "pytest"]
+    command = [*python, *_PYTEST, "tests/lab", *options.pytests]
 
     def test() -> int:
         return subprocess.run(
@@ -151,8 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     link = _add(commands, "link", _link, "cut or mend the hosts' link")
     _add_host(link)
     link.add_argument("state", choices=("up", "down"))
-    test = _add(commands, "test", _test, "run tests/lab on the hosts")
-    test.add_argument("words", nargs="*", metavar="PYTEST_ARGUMENT")
+    text = "run tests/lab on the hosts; what follows is for pytest"
+    _add(commands, "test", _test, text)
     bench_ = _add(commands, "bench", _bench, "compare with virsh migrate")
     bench_.add_argument("--pairs", type=int, default=7)
     bench_.add_argument("--json", action="store_true", help="all samples")
