@@ -96,7 +96,9 @@ def _link(work: WorkFolder, options: argparse.Namespace) -> None:
 
 def _test(work: WorkFolder, options: argparse.Namespace) -> int:
     python = [sys.executable, "-m", "pytest"]
-    command = [*python, *_PYTEST, "tests/lab", *options.pytests]
+    named = any(word.startswith("tests/lab") for word in options.pytests)
+    where = [] if named else ["tests/lab"]
+    command = [*python, *_PYTEST, *where, *options.pytests]
 
     def test() -> int:
         return subprocess.run(
