@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -68,7 +69,21 @@ def start_event_loop() -> None:
         while True:
             libvirt.virEventRunDefaultImpl()
 
-    threading.Thread(target=run, name="libvirt-events", daemon=True).start()
+    thread = _system_thread()
+    thread(target=run, name="libvirt-events", daemon=True).start()
+
+
+def _system_thread() -> type[threading.Thread]:
+    """Return the class of threads that the system runs.
+
+    Eventlet puts green ones in their place. One of those, waiting in
+    libvirt, would hold up all others.
+    """
+    patcher: Any = sys.modules.get("eventlet.patcher")
+    if patcher is None or not patcher.is_monkey_patched("thread"):
+        return threading.Thread
+    original: type[threading.Thread] = patcher.original("threading").Thread
+    return original
 
 
 def connect(uri: str) -> Connection:

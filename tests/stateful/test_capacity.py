@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import itertools
 import pathlib
@@ -13,9 +14,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import libvirt
 import pytest
+from lxml import etree
 
-from mdev_migrate import exception, ledger, model, service, testing
+from mdev_migrate import (
+    exception,
+    ledger,
+    libvirt_host,
+    model,
+    service,
+    testing,
+)
 from mdev_migrate.core import allocation, claims, phases
 from tests import builders, scenes
 
@@ -36,16 +46,27 @@ HOST = model.HostFacts(
 )
 
 
+def give_way() -> None:
+    """Let others overtake who has looked and has not taken yet.
+
+    Threads that are no threads of the system go on only when one of them
+    gives way.
+    """
+    time.sleep(0)
+
+
 def take(
     table: claims.ClaimTable, instance: int, mint: Callable[[], str]
 ) -> list[str]:
     """Claim one mdev for an instance; return its UUID, nothing if full."""
 
     def choose(held: tuple[model.Mdev, ...]) -> allocation.AllocationPlan:
+        give_way()
         return allocation.allocate(
             FOUND, builders.wants("mtty-1"), held=held, mint=mint
         )
 
+    give_way()
     try:
         with table.claim(builders.instance(instance), choose) as plan:
             return [mdev.uuid for mdev in plan.mdevs]
@@ -80,30 +101,50 @@ def check(given: list[str], table: claims.ClaimTable) -> None:
     assert {mdev.uuid for mdev in table.held()} == set(given)
 
 
-@pytest.mark.parametrize("kept", ["in memory", "in a ledger"])
-def test_threads(tmp_path: pathlib.Path, kept: str):
-    """64 threads get 24 instances, and as many again after a release."""
-    store = (
-        claims.MemoryStore()
-        if kept == "in memory"
-        else ledger.FileStore(tmp_path, HOST)
-    )
-    table = claims.ClaimTable(store)
+def compete(table_of: Callable[[int], claims.ClaimTable]) -> None:
+    """Let all threads take, twice, with a release in between."""
+    table = table_of(0)
     mint = builders.minting()
     for _ in range(2):
         given: list[str] = []
 
-        run_threads(lambda n, out=given: out.extend(take(table, n, mint)))
+        run_threads(
+            lambda n, out=given: out.extend(take(table_of(n), n, mint))
+        )
 
         check(given, table)
         for instance in table.all():
             table.release(instance)
 
 
+def test_memory():
+    """64 threads get 24 instances, and as many again after a release."""
+    table = claims.ClaimTable()
+
+    compete(lambda _: table)
+
+
+def test_ledger(tmp_path: pathlib.Path):
+    """The same with claims that are written down."""
+    table = claims.ClaimTable(ledger.FileStore(tmp_path, HOST))
+
+    compete(lambda _: table)
+
+
+def test_ledger_each(tmp_path: pathlib.Path):
+    """The same if only the file is shared: each opens it for himself."""
+    tables = [
+        claims.ClaimTable(ledger.FileStore(tmp_path, HOST))
+        for _ in range(THREADS)
+    ]
+
+    compete(tables.__getitem__)
+
+
 #: Claims for its own 8 instances again and again, giving back every other
 #: claim, until nothing is left to be had twice in a row.
 COMPETITOR = """
-import itertools, pathlib, sys
+import pathlib, sys
 from mdev_migrate import ledger
 from mdev_migrate.core import claims
 from tests import builders
@@ -123,12 +164,20 @@ for instance in range(8 * number, 8 * number + 8):
 """
 
 
+def competitor() -> str:
+    """Return the program of a process, which is patched if this one is."""
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is None or not patcher.is_monkey_patched("thread"):
+        return COMPETITOR
+    return "import eventlet; eventlet.monkey_patch()\n" + COMPETITOR
+
+
 def test_processes(tmp_path: pathlib.Path):
     """8 processes that claim and give back get 24 instances in the end."""
     started = time.monotonic()
     competitors = [
         subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-c", COMPETITOR, str(tmp_path), str(number)],
+            [sys.executable, "-c", competitor(), str(tmp_path), str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -157,6 +206,34 @@ def test_processes(tmp_path: pathlib.Path):
     assert time.monotonic() - started < BOUND_S
 
 
+def share_libxml2() -> bool:
+    """Tell whether lxml and libvirt use the same libxml2.
+
+    lxml, while it parses, has its own loader of files there, which takes
+    the parser of a libvirt that reads a file in another thread for one of
+    lxml's, and crashes. The wheels of lxml have a libxml2 of their own.
+    """
+    loaders = [
+        getattr(ctypes.CDLL(path), "xmlSetExternalEntityLoader", None)
+        for path in (etree.__file__, libvirt.libvirtmod.__file__)
+    ]
+    places = {ctypes.cast(each, ctypes.c_void_p).value for each in loaders}
+    return len(places) == 1
+
+
+class SlowLooker(libvirt_host.LibvirtHost):
+    """A host whose client is overtaken after each look."""
+
+    def inventory(self) -> model.Inventory:
+        """Look, and let others act before this one does."""
+        found = super().inventory()
+        give_way()
+        return found
+
+
+@pytest.mark.skipif(
+    share_libxml2(), reason="lxml and libvirt share libxml2 and may crash"
+)
 def test_whole_hosts():
     """64 threads create mdevs on a simulated host: all that fit, no more.
 
@@ -168,13 +245,12 @@ def test_whole_hosts():
     table = claims.ClaimTable()
     plans: list[allocation.AllocationPlan] = []
     problems: list[BaseException] = []
-    scene_host = scenes.libvirt_host.LibvirtHost
 
     def work(number: int) -> None:
         place = service.MdevMigration(
-            scene_host(there.uris[0], opener=group.open),
+            SlowLooker(there.uris[0], opener=group.open),
             table,
-            limits=scenes.LIMITS,
+            limits=LIMITS,
         )
         instance = builders.instance(number)
         try:
