@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mdev_migrate import exception, testing
-from tests import crashes
+from tests import crashes, soak
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
 )
-#: Without MDEV_MIGRATE_SOAK only so many calls are tried, evenly spread.
-TRIED = 1000 if os.environ.get("MDEV_MIGRATE_SOAK") else 14
+#: Only so many calls are tried, evenly spread.
+TRIED = 1000 if soak.SOAKING else 14
 #: How many mdevs, how many of them find one to reuse, and whether the copy
 #: fails.
 CASES = [
