@@ -25,7 +25,7 @@
     |-- HostError
     |   |-- HostUnreachable, LibvirtFailed, MdevBusy
     |-- LedgerError
-    |   |-- LedgerUnusable, ClaimLost
+    |   |-- LedgerUnusable, LedgerTooNew, ClaimLost
 
 An error's arguments are the facts, its text is made from them, ``code`` is
 stable for scripts and ``hint`` says what to do about it.
@@ -94,6 +94,30 @@ class LedgerUnusable(LedgerError):
 
     def __str__(self) -> str:
         return f"ledger {self.path}: {self.reason}"
+
+
+@dataclass(eq=False)
+class LedgerTooNew(LedgerError):
+    """A newer version of this program keeps claims in the ledger.
+
+    To put it aside would forget them.
+    """
+
+    code = "ledger-too-new"
+    hint = (
+        "use the version of mdev-migrate that wrote it, or a newer one; never "
+        "remove it while guests are migrated"
+    )
+
+    path: str
+    found: int
+    known: int
+
+    def __str__(self) -> str:
+        return (
+            f"ledger {self.path}: is of version {self.found}, and this "
+            f"program knows version {self.known}"
+        )
 
 
 @dataclass(eq=False)

@@ -16,7 +16,8 @@ removes such a file holds one more lock, so that nobody takes the trying for
 the living.
 
 No clock decides anything. A file that is damaged or not ours is put aside,
-reported and never trusted.
+reported and never trusted; one that a newer version wrote stays, and is
+refused.
 """
 
 from __future__ import annotations
@@ -273,6 +274,7 @@ class FileStore:
 
         :raises LedgerUnusable: if the file cannot be read or written, or is
             locked for too long.
+        :raises LedgerTooNew: if a newer version of this program wrote it.
         """
         with self._edit() as records:
             yield records.claims
@@ -281,7 +283,7 @@ class FileStore:
     def edit_made(self) -> Iterator[dict[str, str]]:
         """Lend what is remembered of mdevs made; see ``claims.Store``.
 
-        :raises LedgerUnusable: as :meth:`edit` does.
+        :raises LedgerError: as :meth:`edit` does.
         """
         with self._edit() as records:
             yield records.made
@@ -308,6 +310,10 @@ class FileStore:
             return self._put_aside(str(error))
         try:
             return ledger_text.read(text, self._host)
+        except ledger_text.NewerError as error:
+            raise exception.LedgerTooNew(
+                str(self._path), error.version, ledger_text.VERSION
+            ) from None
         except ValueError as error:
             return self._put_aside(str(error))
 

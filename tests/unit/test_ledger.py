@@ -148,6 +148,33 @@ class TestFileStore:
         assert bench.table().all() == {}
         assert len(bench.aside()) == 1
 
+    def test_of_a_newer_version(self, bench):
+        """What a newer program claimed is neither forgotten nor touched."""
+        bench.claim()
+        newer = b'{"format": "mdev-migrate ledger", "version": 2, "x": []}'
+        bench.path.write_bytes(newer)
+
+        with pytest.raises(exception.LedgerTooNew) as raised:
+            bench.claim(2)
+
+        assert bench.path.read_bytes() == newer
+        assert (bench.aside(), bench.reports) == ([], [])
+        assert "version 2" in str(raised.value)
+        assert "newer" in raised.value.hint
+
+    @pytest.mark.parametrize("version", ["0", '"2"', "1.5", "null"])
+    def test_of_no_version(self, bench, version):
+        """What only looks like a version is damaged."""
+        bench.claim()
+        text = bench.path.read_text()
+        assert '"version": 1,' in text
+        bench.path.write_text(
+            text.replace('"version": 1,', f'"version": {version},')
+        )
+
+        assert bench.table().all() == {}
+        assert len(bench.aside()) == 1
+
     def test_far_too_long(self, bench):
         """A huge file is put aside without being read."""
         bench.claim()
