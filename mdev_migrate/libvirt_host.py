@@ -28,6 +28,16 @@ _LIST_DEFINED_TOO = (
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE
 )
 _RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
+#: Why a guest is paused that is not on its way from or to another host.
+_SUSPENDED = (
+    libvirt.VIR_DOMAIN_PAUSED_USER,
+    libvirt.VIR_DOMAIN_PAUSED_SAVE,
+    libvirt.VIR_DOMAIN_PAUSED_DUMP,
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG,
+    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED,
+)
 #: What an older daemon or another driver answers to a newer question.
 _UNSUPPORTED = (
     libvirt.VIR_ERR_NO_SUPPORT,
@@ -294,7 +304,7 @@ class LibvirtHost:
             texts = [domain.XMLDesc(0)]
             if active and persistent:
                 texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-            state = domain.state()[0]
+            state, reason = domain.state()[:2]
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -304,6 +314,9 @@ class LibvirtHost:
             instance_uuid=model.normalise_uuid(domain.UUIDString()),
             active=bool(active),
             running=state in _RUNNING,
+            suspended=(
+                state == libvirt.VIR_DOMAIN_PAUSED and reason in _SUSPENDED
+            ),
             persistent=bool(persistent),
             mdevs=frozenset().union(*map(guest_xml.named_mdevs, texts)),
         )

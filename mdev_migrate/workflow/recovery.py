@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation, claims, phases
+from mdev_migrate.core import allocation, claims, phases, whereabouts
 from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
@@ -221,7 +221,7 @@ class _Case:
                 return ask(here, there, uuid)
         except (exception.HostUnreachable, exception.OutcomeUnknown):
             guest = settling.find(there, uuid)
-            if guest is not None and guest.running:
+            if whereabouts.has_come(guest):
                 return Whereabouts.ARRIVED
             if guest is None and self._source_gone:
                 return Whereabouts.NOWHERE

@@ -52,7 +52,7 @@ def tell(source: Host, destination: Host, instance_uuid: str) -> Whereabouts:
         here = find(source, instance_uuid)
     except exception.HostUnreachable:
         there = find(destination, instance_uuid)
-        if there is not None and there.running:
+        if whereabouts.has_come(there):
             return Whereabouts.ARRIVED
         raise
     job = (

@@ -93,6 +93,51 @@ class TestUnderWay:
         assert outcome.result == "refused"
 
 
+class TestPaused:
+    @pytest.mark.parametrize("reachable", [True, False])
+    def test_after_it_arrived(self, world, reachable):
+        """A guest that somebody paused where it arrived is no riddle."""
+        world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+        crashes.run(world.migrate)
+        world.restart()
+        here, there = world.scene.here, world.scene.there
+        there.open().lookupByName("vm").suspend()
+        if not reachable:
+            here.stop_daemon()
+
+        recovery = Recovery(world.place(there), world.open, world.owners)
+        (recovered,) = recovery.run()
+        here.start_daemon()
+
+        assert recovered.action == "finished"
+        assert (world.claimed(), world.arrived()) == ({}, True)
+
+    def test_on_its_way(self, world):
+        """A guest that somebody pauses on its way is settled too."""
+        gate = killed_while_copying(world)
+        world.scene.here.open().lookupByName("vm").suspend()
+        gate.release()
+        world.group.wait_for_migrations()
+
+        (recovered,) = world.recover()
+
+        assert recovered.action == "finished"
+        assert (world.arrived(), world.broken()) == (True, [])
+
+    def test_while_it_comes_in(self, world):
+        """A guest is paused on its way too, and that says nothing."""
+        gate = killed_while_copying(world)
+        place = world.place(world.scene.there)
+        world.scene.here.stop_daemon()
+
+        (recovered,) = Recovery(
+            place, world.open, world.owners, source_gone=True
+        ).run()
+        gate.release()
+
+        assert recovered.action == "kept"
+
+
 class TestAtTheSameTime:
     def test_two_recoveries(self, world):
         """Only one of them settles a claim."""
