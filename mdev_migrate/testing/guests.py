@@ -158,7 +158,14 @@ class GuestTable:
         return given if given and given[0] == state else (state, reason)
 
     def suspend(self, uuid: str) -> None:
-        """Pause a guest because somebody asks for it."""
+        """Pause a guest because somebody asks for it.
+
+        One that is leaving is thereby only helped to be done: it runs on when
+        it has arrived, or is not going to.
+        """
+        if self.state(uuid).migration is not None:
+            self.switch_over(uuid)
+            return
         self.engine.suspend(uuid)
         self.state(uuid).reason = None
 

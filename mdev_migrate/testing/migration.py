@@ -107,7 +107,7 @@ class Migration:
         self._starts: dict[str, int] = {}
         self._aborted = False
         self._copying = False
-        self._was_paused = False
+        self._was_paused = source.guests.is_paused(self._guest)
         self._error: BaseException | None = None
         self._targets: list[str] = []
 
@@ -227,8 +227,7 @@ class Migration:
 
     def _switch_over(self) -> None:
         guests = self._source.guests
-        self._was_paused = guests.is_paused(self._guest)
-        if not self._was_paused:
+        if not guests.is_paused(self._guest):
             guests.switch_over(self._guest)
 
     def _load(self, peer: "SimulatedHost") -> None:

@@ -443,17 +443,31 @@ class TestOfTheHostNotTheClient:
             libvirt.VIR_DOMAIN_RUNNING_MIGRATED,
         ]
 
-    def test_a_guest_that_is_paused_meanwhile_arrives_so(self):
+    def test_a_guest_that_is_paused_arrives_so(self):
         """The reason is whoever paused it, not the migration."""
         pair = Pair()
+        pair.guest.suspend()
 
-        with pair.held("copy", 3):
-            pair.guest.suspend()
-        pair.group.wait_for_migrations()
+        pair.migrate()
 
         assert pair.destination.open().lookupByName("vm").state() == [
             libvirt.VIR_DOMAIN_PAUSED,
             libvirt.VIR_DOMAIN_PAUSED_USER,
+        ]
+
+    def test_a_guest_that_is_paused_meanwhile_goes_on(self):
+        """As with virsh, which pauses one whose migration takes too long."""
+        pair = Pair()
+
+        with pair.held("copy", 3):
+            pair.guest.suspend()
+            here = pair.guest.state()
+        pair.group.wait_for_migrations()
+
+        assert here[1] == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
+        assert pair.destination.open().lookupByName("vm").state() == [
+            libvirt.VIR_DOMAIN_RUNNING,
+            libvirt.VIR_DOMAIN_RUNNING_MIGRATED,
         ]
 
     @pytest.mark.parametrize("name", ["suspend", "resume"])
