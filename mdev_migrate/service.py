@@ -27,6 +27,8 @@ class Limits:
         be reached to come back, while undoing.
     :ivar settle_s: for a migration to come to an end after an error or an
         abort.
+    :ivar stable_s: for a guest to be seen where it was, when its source may
+        still begin to send it for somebody who hears no answer.
     :ivar poll_s: between two looks.
     :ivar tries: how often to choose again when others were faster.
     """
@@ -34,6 +36,7 @@ class Limits:
     listed_s: float = 10.0
     busy_s: float = 60.0
     settle_s: float = 60.0
+    stable_s: float = 5.0
     poll_s: float = 0.25
     tries: int = 5
 

@@ -164,7 +164,13 @@ def settle(  # noqa: PLR0913 - how, by name
 
     def find_out(here: Host, there: Host, uuid: str) -> Whereabouts:
         return settling.find_out(
-            here, there, uuid, destination.limits, abort=abort
+            here,
+            there,
+            uuid,
+            destination.limits,
+            abort=abort,
+            # Whoever had it sent may have been killed a moment ago.
+            doubt_s=lambda: destination.limits.stable_s,
         )
 
     try:

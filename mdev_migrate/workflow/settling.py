@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable
 
@@ -76,28 +78,43 @@ def find_out(  # noqa: PLR0913 - how, by name
     limits: Limits,
     *,
     abort: bool = True,
-    ended: Callable[[], bool] = lambda: True,
+    doubt_s: Callable[[], float],
 ) -> Whereabouts:
     """Ask both hosts until the guest is found to move no more.
 
     :param abort: abort a job that is still running.
-    :param ended: tells whether the call that migrates it has come back: one
-        that has not may still begin, wherever the guest is now.
+    :param doubt_s: returns for how long a guest must be seen not to move:
+        its source may have been told to send it, and not have begun.
     :raises OutcomeUnknown: if it is not within ``limits.settle_s``.
     """
     deadline = after(limits.settle_s)
+    seen: Whereabouts | None = None
+    since = 0.0
     while True:
         try:
             found = tell(source, destination, instance_uuid)
-            if found is Whereabouts.ARRIVED:
-                return found
-            if found is not Whereabouts.MOVING and ended():
-                return found
             reason = f"it {found.value}"
-            if abort:
-                source.abort(instance_uuid)
         except exception.MdevMigrateError as error:
-            reason = str(error)
-        if time.monotonic() > deadline:
+            found, reason = None, str(error)
+        if found is not seen:
+            seen, since = found, time.monotonic()
+        doubtful = _doubtful_for(found, doubt_s())
+        if found is not None and time.monotonic() >= since + doubtful:
+            return found
+        if found is not None and abort:
+            with contextlib.suppress(exception.MdevMigrateError):
+                source.abort(instance_uuid)
+        if math.isinf(doubtful) and time.monotonic() > deadline:
             raise exception.OutcomeUnknown(instance_uuid, reason)
         time.sleep(limits.poll_s)
+
+
+def _doubtful_for(found: Whereabouts | None, doubt_s: float) -> float:
+    """Return for how long a guest must be found so before it counts."""
+    match found:
+        case Whereabouts.ARRIVED:
+            return 0.0
+        case Whereabouts.STAYED | Whereabouts.NOWHERE:
+            return doubt_s
+        case _:
+            return math.inf

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -136,6 +138,75 @@ class TestPaused:
         gate.release()
 
         assert recovered.action == "kept"
+
+
+def begin_later(world: crashes.Crashes, late: testing.Late) -> None:
+    """Let a late call begin when the source was found to have no job."""
+    there = world.scene.there.name
+
+    def effect(_link: object, call: Callable[[], object]) -> object:
+        try:
+            return call()
+        finally:
+            late.begin()
+
+    for nth in range(1, 99):
+        world.group.faults.on(
+            "lookupByUUIDString", effect, host=there, nth=nth
+        )
+
+
+class TestLate:
+    """A host may begin a call whose sender is gone."""
+
+    def test_after_a_death(self, world):
+        """A guest that seems to have stayed is looked at for a while."""
+        late = testing.Late()
+        world.group.faults.on("migrateToURI3", late, nth=2)
+        assert not crashes.run(world.migrate)
+        world.restart()
+        world.limits = dataclasses.replace(crashes.LIMITS, stable_s=0.5)
+        begin_later(world, late)
+
+        (recovered,) = world.recover()
+
+        assert recovered.action == "finished"
+        assert (world.arrived(), world.broken()) == (True, [])
+
+    def test_after_a_connection_broke(self, world):
+        """So it is by a process that lives, which aborts what begins."""
+        late = testing.Late(dies=False)
+        world.group.faults.on("migrateToURI3", late, nth=2)
+        world.limits = dataclasses.replace(crashes.LIMITS, stable_s=0.5)
+        begin_later(world, late)
+
+        outcome = world.migrate()
+        world.group.wait_for_migrations()
+
+        assert world.arrived() == (outcome.result == "migrated")
+        assert world.broken() == []
+
+    def test_only_for_a_while(self, world):
+        """One that does not begin within the limit is not waited for."""
+        world.group.faults.on("migrateToURI3", testing.Late(), nth=2)
+        assert not crashes.run(world.migrate)
+        world.restart()
+
+        (recovered,) = world.recover()
+
+        assert recovered.action == "undone"
+        assert (world.arrived(), world.broken()) == (False, [])
+
+    def test_an_answer_is_believed_at_once(self, world):
+        """Who hears that it failed need not wait."""
+        world.group.pace = crashes.fail_the_copy
+        world.limits = dataclasses.replace(crashes.LIMITS, stable_s=60.0)
+        started = time.monotonic()
+
+        outcome = world.migrate()
+
+        assert outcome.result == "failed"
+        assert time.monotonic() - started < world.limits.stable_s
 
 
 class TestAtTheSameTime:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is a migration that fails undone, so that a retry succeeds?"""
 
+import dataclasses
 import threading
 
 import libvirt
@@ -256,9 +257,7 @@ def test_destination_daemon_stays_away():
 
 def test_destination_daemon_comes_back_while_undoing():
     """It is waited for, within the limit, and then all is undone."""
-    limits = service.Limits(
-        listed_s=1, busy_s=10, settle_s=1, poll_s=0.001, tries=3
-    )
+    limits = dataclasses.replace(scenes.LIMITS, busy_s=10)
     scene = scenes.Scene(TYPES, SPARE, limits=limits)
     _lose_peer(scene)
     tries = []
