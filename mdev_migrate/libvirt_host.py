@@ -115,6 +115,15 @@ def _reason(error: libvirt.libvirtError) -> str:
     return str(error.get_error_message() or error)
 
 
+def _tells_of_use(error: libvirt.libvirtError) -> bool:
+    """Tell whether an mdev is not destroyed because something has it open.
+
+    libvirt and the kernel have no error code of their own for that.
+    """
+    reason = _reason(error).lower()
+    return "in use" in reason or "busy" in reason
+
+
 def local_kernel(uri: str) -> model.Version | None:
     """Return the kernel of the host at a URI if that is this machine.
 
@@ -432,19 +441,25 @@ class LibvirtHost:
         return True
 
     def _stop(self, device: Any, listed: model.Mdev) -> None:
+        """Destroy an mdev if it is active; one that has gone is as good.
+
+        libvirt has many words for one that has gone, so it is looked for.
+        """
         if not listed.active:
             return
         try:
             device.destroy()
         except libvirt.libvirtError as error:
-            number = error.get_error_code()
-            if number == libvirt.VIR_ERR_NO_NODE_DEVICE:
-                return
             if not self._alive():
                 raise
-            raise exception.MdevBusy(
-                self.name, listed.uuid, _reason(error)
-            ) from error
+            found = self._find_device(listed.uuid)
+            if found is None or not found[1].active:
+                return
+            if _tells_of_use(error):
+                raise exception.MdevBusy(
+                    self.name, listed.uuid, _reason(error)
+                ) from error
+            raise
 
     def recycle_mdev(self, mdev: model.Mdev) -> None:
         """Destroy an mdev and create it again; see ``host.Host``."""
