@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -272,6 +273,47 @@ class TestLost:
 
         assert isinstance(outcome.error, exception.ClaimLost)
         assert (world.arrived(), world.broken()) == (False, [])
+
+    @pytest.mark.parametrize(
+        "step", [phases.Step.CREATE, phases.Step.PREPARE, phases.Step.MIGRATE]
+    )
+    def test_the_folder_vanishes(self, world, step):
+        """Without any ledger all that was made is undone as well."""
+        before = world.scene.snapshot()
+
+        class Remover(scenes.Silent):
+            def step(self, entered: phases.Step, detail: str) -> None:
+                if entered is step and world.folder.exists():
+                    shutil.rmtree(world.folder)
+
+        world.group.pace = crashes.fail_the_copy
+        outcome = GuestMigration(
+            world.scene.host(world.scene.here),
+            world.place(world.scene.there),
+            "vm",
+            observer=Remover(),
+        ).run()
+
+        assert outcome.result == "failed"
+        assert world.scene.snapshot() == before
+        assert any("ledger" in text for text in outcome.warnings)
+
+    @pytest.mark.parametrize("step", [phases.Step.CREATE, phases.Step.MIGRATE])
+    def test_what_others_have_claimed_since_is_theirs(self, world, step):
+        """Who finds his claim gone undoes nothing that is another's by now."""
+        place = world.place(world.scene.there)
+        wanted = builders.wants(*crashes.kinds(2))
+        plan = place.provide(builders.instance(1), wanted)
+        (path,) = world.folder.glob("*.json")
+        path.unlink()
+        other = place.provide(builders.instance(2), wanted)
+        world.group.faults.forget_calls()
+
+        problems = place.roll_back(builders.instance(1), step, plan)
+
+        assert set(other.mdevs) == set(plan.mdevs)
+        assert problems == ()
+        assert "destroy" not in [c.name for c in world.group.faults.calls]
 
     def test_an_answer_that_is_late(self, world):
         """What a host creates after its caller died is found and removed."""
