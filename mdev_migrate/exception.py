@@ -87,7 +87,11 @@ class LedgerUnusable(LedgerError):
     """The ledger's folder or file cannot be used."""
 
     code = "ledger-unusable"
-    hint = "choose a folder that can be written, with --state-dir"
+    hint = (
+        "get access to the folder that the programs of this machine share, or "
+        "choose another with --state-dir; for Nova, set "
+        "[mdev_migrate]state_dir"
+    )
 
     path: str
     reason: str

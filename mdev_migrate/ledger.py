@@ -26,6 +26,7 @@ import contextlib
 import os
 import pathlib
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -44,17 +45,22 @@ LOCK_LIMIT_S = 30.0
 _POLL_S = 0.01
 
 
+#: Where all programs of a machine look for claims by default, Nova's too.
+SHARED = pathlib.Path("/var/lib/mdev-migrate")
+
+
 def default_folder() -> pathlib.Path:
     """Return where claims are kept unless somebody chose otherwise.
 
-    All users share ``/var/lib/mdev-migrate`` if they may write there; a user
-    who may not has a folder of his own (XDG base directories).
+    That is the folder that all share, if there is one, be it closed to this
+    user: whoever passed it over would not see what is claimed. Only where
+    there is none, and this user may not make it, he has one of his own (XDG
+    base directories).
 
     :raises LedgerUnusable: if that user has no home.
     """
-    shared = pathlib.Path("/var/lib/mdev-migrate")
-    if os.access(shared if shared.exists() else shared.parent, os.W_OK):
-        return shared
+    if SHARED.exists() or os.access(SHARED.parent, os.W_OK):
+        return SHARED
     home = pathlib.Path(os.environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():
         home = pathlib.Path("~/.local/state")
@@ -114,7 +120,32 @@ def _make_lock(path: pathlib.Path) -> filelock.BaseFileLock:
             _share(handle, path.parent)
         finally:
             os.close(handle)
-    return filelock.FileLock(path, thread_local=False)
+    return _lock_on(path)
+
+
+def _lock_on(path: pathlib.Path) -> filelock.BaseFileLock:
+    """Return the lock on a file that exists.
+
+    Some versions of filelock give the file the mode that they are told, or
+    one that locks out the folder's group.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return filelock.FileLock(path, mode=mode, thread_local=False)
+
+
+def _acquire(lock: filelock.BaseFileLock, limit_s: float) -> None:
+    """Acquire a lock that the kernel frees when its process ends.
+
+    Where there are none, newer versions of filelock wait for the file to go
+    away, which it does not.
+    """
+    try:
+        lock.acquire(timeout=limit_s, poll_interval=_POLL_S)
+    except filelock.Timeout:
+        if isinstance(lock, filelock.SoftFileLock):
+            text = "the file system does not support flock"
+            raise NotImplementedError(text) from None
+        raise
 
 
 class _Lock:
@@ -134,7 +165,7 @@ class _Lock:
         with self._threads:
             with _usable(self._path):
                 lock = _make_lock(self._path)
-                lock.acquire(timeout=self._limit_s, poll_interval=_POLL_S)
+                _acquire(lock, self._limit_s)
             try:
                 yield
             finally:
@@ -165,7 +196,7 @@ class Owners:
         with self._trying.held(), _usable(folder):
             self._sweep()
             self._life = _make_lock(self._file(self.token))
-            self._life.acquire(timeout=0)
+            _acquire(self._life, 0)
 
     def _file(self, token: str) -> pathlib.Path:
         return self._folder / f"{token}.alive"
@@ -184,9 +215,12 @@ class Owners:
         try:
             if not path.exists():
                 return False
-            lock = filelock.FileLock(path, thread_local=False)
-            with lock.acquire(timeout=0):
+            lock = _lock_on(path)
+            _acquire(lock, 0)
+            try:
                 path.unlink()
+            finally:
+                lock.release(force=True)
         except (filelock.Timeout, OSError, NotImplementedError):
             return True
         return False
