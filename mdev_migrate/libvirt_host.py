@@ -48,6 +48,8 @@ _UNSUPPORTED = (
 _BLOCKED = (
     libvirt.VIR_ERR_OPERATION_INVALID,
     libvirt.VIR_ERR_MIGRATE_UNSAFE,
+    # Another job holds the guest: it is migrated by somebody else, say.
+    libvirt.VIR_ERR_OPERATION_TIMEOUT,
 )
 #: How it says, of a guest that it would migrate, that it got no further.
 _NOT_CONNECTED = (

@@ -8,8 +8,9 @@ import libvirt
 import pytest
 
 from mdev_migrate import exception, service, testing
+from mdev_migrate.core import claims
 from mdev_migrate.core.phases import Step
-from mdev_migrate.workflow import Options
+from mdev_migrate.workflow import GuestMigration, Options, Outcome
 from tests import builders, scenes
 
 TYPES = ("mtty-1", "mtty-2")
@@ -459,3 +460,57 @@ def test_two_migrations_race_for_the_last_instance():
         ["failed", "migrated"],
     )
     assert (scene.group.violations(), scene.claimed()) == ([], {})
+
+
+class _Overtaken(scenes.Silent):
+    """Begins another migration of the guest, at a step, and holds it."""
+
+    def __init__(self, scene: scenes.Scene, step: Step | None) -> None:
+        self.outcomes: list[Outcome] = []
+        self._step = step
+        self._gate = scene.group.hold("copy", 3)
+        self._first = threading.Thread(
+            target=lambda: self.outcomes.append(scene.migrate())
+        )
+
+    def begin(self) -> None:
+        self._gate.__enter__()
+        self._first.start()
+        self._gate.wait_reached()
+
+    def step(self, step: Step, detail: str) -> None:
+        if step is self._step and not self._first.ident:
+            self.begin()
+
+    def end(self) -> None:
+        self._gate.release()
+        self._first.join()
+
+
+@pytest.mark.parametrize(
+    ("step", "result"),
+    [(None, "refused"), (Step.PLAN, "failed"), (Step.MIGRATE, "failed")],
+)
+def test_another_migration_of_the_guest_is_left_alone(step, result):
+    """Whoever comes second, and to another host, does not abort the first."""
+    scene = scenes.Scene(TYPES)
+    third = scene.group.add_host("host-c", [testing.MttyParent()])
+    scene.claims[third.name] = claims.ClaimTable()
+    other = _Overtaken(scene, step)
+    if step is None:
+        other.begin()
+
+    second = GuestMigration(
+        scene.host(scene.here),
+        scene.destination(third),
+        "vm",
+        observer=other,
+    ).run()
+    held = scene.claims[scene.there.name].all()
+    other.end()
+
+    assert second.result == result
+    assert (third.all_mdevs(), scene.claims[third.name].all()) == ([], {})
+    assert list(held) == [builders.INSTANCE]
+    assert [outcome.result for outcome in other.outcomes] == ["migrated"]
+    assert scene.group.violations() == []
