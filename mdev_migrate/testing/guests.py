@@ -214,6 +214,16 @@ class GuestTable:
         self._host.group.expected_guests.discard(uuid)
         self._stopped(uuid, detail)
 
+    def reboot(self) -> None:
+        """Stop all guests, and those that were coming in."""
+        self._abandoned.clear()
+        flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        for uuid in self.engine.uuids(flags):
+            if not self.state(uuid).incoming:
+                self._host.group.expected_guests.discard(uuid)
+            self.engine.stop(uuid)
+            self._states.pop(uuid, None)
+
     def forget(self, uuid: str, completed: dict[str, Any]) -> None:
         """Keep nothing of a guest that has left but its last job."""
         self._states[uuid] = GuestState(completed=dict(completed))
