@@ -23,6 +23,7 @@ refused.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import socket
@@ -129,7 +130,10 @@ def _lock_on(path: pathlib.Path) -> filelock.BaseFileLock:
     Some versions of filelock give the file the mode that they are told, or
     one that locks out the folder's group.
     """
-    mode = stat.S_IMODE(path.stat().st_mode)
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    mode = stat.S_IMODE(found.st_mode)
     return filelock.FileLock(path, mode=mode, thread_local=False)
 
 
@@ -335,21 +339,30 @@ class FileStore:
 
     def _load(self) -> ledger_text.Records:
         try:
-            if self._path.stat().st_size > ledger_text.LONGEST:
-                return self._put_aside("far too long")
-            text = self._path.read_text(encoding="utf-8")
+            return ledger_text.read(self._read(), self._host)
         except FileNotFoundError:
             return ledger_text.Records()
-        except UnicodeDecodeError as error:
-            return self._put_aside(str(error))
-        try:
-            return ledger_text.read(text, self._host)
         except ledger_text.NewerError as error:
             raise exception.LedgerTooNew(
                 str(self._path), error.version, ledger_text.VERSION
             ) from None
         except ValueError as error:
             return self._put_aside(str(error))
+
+    def _read(self) -> str:
+        """Return the text of the file.
+
+        :raises ValueError: if it is none that was written here. Nothing that
+            somebody put in its place is followed, or waited for.
+        """
+        if not stat.S_ISREG(os.lstat(self._path).st_mode):
+            raise ValueError("not a regular file")
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(os.open(self._path, flags), "rb") as file:
+            content = file.read(ledger_text.LONGEST + 1)
+        if len(content) > ledger_text.LONGEST:
+            raise ValueError("far too long")
+        return content.decode("utf-8")
 
     def _put_aside(self, reason: str) -> ledger_text.Records:
         aside = self._path.with_suffix(f".damaged-{uuid.uuid4()}")

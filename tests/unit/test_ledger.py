@@ -209,6 +209,48 @@ class TestFileStore:
 
         assert found == {} or cut == text
 
+    @pytest.mark.parametrize("kind", ["link", "zero", "pipe", "folder"])
+    def test_no_file(self, bench, kind):
+        """What is no file is put aside, neither followed nor waited for."""
+        bench.claim()
+        text = bench.path.read_bytes()
+        bench.path.unlink()
+        elsewhere = bench.folder.parent / "elsewhere"
+        elsewhere.write_bytes(text)
+        make = {
+            "link": lambda: bench.path.symlink_to(elsewhere),
+            "zero": lambda: bench.path.symlink_to("/dev/zero"),
+            "pipe": lambda: os.mkfifo(bench.path),
+            "folder": bench.path.mkdir,
+        }
+        make[kind]()
+
+        assert bench.table().all() == {}
+        assert len(bench.reports) == 1
+        assert elsewhere.read_bytes() == text
+        bench.claim()
+
+    @pytest.mark.parametrize("name", ["claims", "owners"])
+    def test_a_lock_that_is_a_link(self, bench, name):
+        """Somebody else's file is neither locked nor emptied."""
+        bench.folder.mkdir(parents=True)
+        victim = bench.folder / "victim"
+        victim.write_text("precious")
+        names = {
+            "claims": bench.path.with_suffix(".lock"),
+            "owners": bench.folder / "owners.lock",
+        }
+        names[name].symlink_to(victim)
+        use = {
+            "claims": lambda: bench.table().all(),
+            "owners": lambda: ledger.Owners(bench.folder, "test"),
+        }
+
+        with pytest.raises(exception.LedgerUnusable):
+            use[name]()
+
+        assert victim.read_text() == "precious"
+
     def test_locked_for_too_long(self, bench):
         """Who cannot have the lock says so, with a hint."""
         bench.claim()
