@@ -298,6 +298,24 @@ class TestLost:
         assert world.scene.snapshot() == before
         assert any("ledger" in text for text in outcome.warnings)
 
+    def test_half_loaded_mdevs_cost_one_migration(self, world):
+        """Whatever nobody remembers is made usable by failing once."""
+        world.group.pace = crashes.fail_the_copy
+        world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+        assert not crashes.run(world.migrate)
+        world.restart()
+        world.group.pace = lambda _: None
+        (path,) = world.folder.glob("*.json")
+        path.write_text("{")
+        spoiled = world.scene.there.unusable_mdevs()
+
+        first, second = world.migrate(), world.migrate()
+
+        assert len(spoiled) == 2
+        assert (first.result, second.result) == ("failed", "migrated")
+        assert world.scene.there.unusable_mdevs() == set()
+        assert world.broken() == []
+
     @pytest.mark.parametrize("step", [phases.Step.CREATE, phases.Step.MIGRATE])
     def test_what_others_have_claimed_since_is_theirs(self, world, step):
         """Who finds his claim gone undoes nothing that is another's by now."""
