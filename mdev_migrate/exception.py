@@ -705,7 +705,10 @@ class TargetMdevGone(MigrationError):
     """A target mdev is not there (any more)."""
 
     code = "target-mdev-gone"
-    hint = "find out who removes mdevs on the destination, then try again"
+    hint = (
+        "find out who removes mdevs on the destination, or why libvirt does "
+        "not list them; then try again"
+    )
 
     host: str
     uuids: frozenset[str]

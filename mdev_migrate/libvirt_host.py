@@ -422,6 +422,10 @@ class LibvirtHost:
             with self._calling("virNodeDeviceCreateXML"):
                 yield
         except exception.LibvirtFailed as error:
+            if error.number == libvirt.VIR_ERR_NO_NODE_DEVICE:
+                # Made, but udev has not told libvirt of it within its limit.
+                gone = frozenset({mdev.uuid})
+                raise exception.TargetMdevGone(self.name, gone) from error
             raise exception.MdevCreationFailed(
                 self.name,
                 mdev.uuid,

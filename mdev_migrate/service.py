@@ -149,7 +149,10 @@ class MdevMigration(Generic[H]):
                 phases.Step.CREATE,
                 plan,
                 note=note,
-                unanswered=isinstance(error, exception.HostUnreachable),
+                unanswered=isinstance(
+                    error,
+                    (exception.HostUnreachable, exception.TargetMdevGone),
+                ),
             )
             if problems or not isinstance(error, exception.MdevCreationFailed):
                 raise
@@ -257,7 +260,7 @@ class MdevMigration(Generic[H]):
 
         :param note: release no other claim than the one so noted.
         :param unanswered: the host may still be creating an mdev, for
-            somebody who does not wait for it any more.
+            somebody who does not wait for it any more, or not list it yet.
         :param patient: if not, try once and wait for nothing.
         :returns: what could not be undone: empty if all was.
         """

@@ -514,3 +514,20 @@ def test_another_migration_of_the_guest_is_left_alone(step, result):
     assert list(held) == [builders.INSTANCE]
     assert [outcome.result for outcome in other.outcomes] == ["migrated"]
     assert scene.group.violations() == []
+
+
+def test_created_but_noticed_too_late():
+    """What libvirt made, and does not list yet, is not forgotten."""
+    scene = scenes.Scene(["mtty-1"])
+    scene.there.udev_lag = 9
+
+    def create(_link, call):
+        call()
+        raise _error("no node device found", libvirt.VIR_ERR_NO_NODE_DEVICE)
+
+    scene.group.faults.on("nodeDeviceCreateXML", create)
+
+    outcome = scene.migrate()
+    scene.there.notice_mdevs()
+
+    _assert_undone_and_retried(scene, outcome)
