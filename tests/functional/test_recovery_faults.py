@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 #: Only so many calls are tried, evenly spread.
 TRIED = 1000 if soak.SOAKING else 14
 #: Waits long enough for a call that begins late.
-PATIENT = dataclasses.replace(crashes.LIMITS, listed_s=0.2, stable_s=0.2)
+PATIENT = dataclasses.replace(crashes.LIMITS, listed_s=0.5, stable_s=0.5)
 #: How many mdevs, how many of them find one to reuse, and whether the copy
 #: fails.
 CASES = [
