@@ -41,12 +41,13 @@ others, ``[libvirt]live_migration_downtime``.
     ),
     cfg.StrOpt(
         "state_dir",
-        default="$instances_path/mdev-migrate",
+        default="/var/lib/mdev-migrate",
         help=_flow("""\
 Folder for the ledger of target mdevs that are claimed for incoming
-migrations. It must survive a restart of the service. Give the
-``mdev-migrate`` command the same folder (``--state-dir``) if operators use
-it on this host, so that it and Nova see each other's claims.
+migrations. The user of this service must be able to write there, and it must
+survive a restart. By default it is where the ``mdev-migrate`` command looks,
+so that it and Nova see each other's claims on this host; give the command any
+other folder with ``--state-dir``.
 """),
     ),
     cfg.FloatOpt(

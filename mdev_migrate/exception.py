@@ -25,7 +25,7 @@
     |-- HostError
     |   |-- HostUnreachable, LibvirtFailed, MdevBusy
     |-- LedgerError
-    |   |-- LedgerUnusable, ClaimLost
+    |   |-- LedgerUnusable, LedgerTooNew, ClaimLost
 
 An error's arguments are the facts, its text is made from them, ``code`` is
 stable for scripts and ``hint`` says what to do about it.
@@ -87,13 +87,41 @@ class LedgerUnusable(LedgerError):
     """The ledger's folder or file cannot be used."""
 
     code = "ledger-unusable"
-    hint = "choose a folder that can be written, with --state-dir"
+    hint = (
+        "get access to the folder that the programs of this machine share, or "
+        "choose another with --state-dir; for Nova, set "
+        "[mdev_migrate]state_dir"
+    )
 
     path: str
     reason: str
 
     def __str__(self) -> str:
         return f"ledger {self.path}: {self.reason}"
+
+
+@dataclass(eq=False)
+class LedgerTooNew(LedgerError):
+    """A newer version of this program keeps claims in the ledger.
+
+    To put it aside would forget them.
+    """
+
+    code = "ledger-too-new"
+    hint = (
+        "use the version of mdev-migrate that wrote it, or a newer one; never "
+        "remove it while guests are migrated"
+    )
+
+    path: str
+    found: int
+    known: int
+
+    def __str__(self) -> str:
+        return (
+            f"ledger {self.path}: is of version {self.found}, and this "
+            f"program knows version {self.known}"
+        )
 
 
 @dataclass(eq=False)
@@ -677,7 +705,10 @@ class TargetMdevGone(MigrationError):
     """A target mdev is not there (any more)."""
 
     code = "target-mdev-gone"
-    hint = "find out who removes mdevs on the destination, then try again"
+    hint = (
+        "find out who removes mdevs on the destination, or why libvirt does "
+        "not list them; then try again"
+    )
 
     host: str
     uuids: frozenset[str]

@@ -48,6 +48,7 @@ class MdevHost(Protocol):
         """Create an mdev, and define it too if it is to be persistent.
 
         :raises MdevCreationFailed: with nothing of it left behind.
+        :raises TargetMdevGone: if it was made, and is not listed (yet).
         """
         ...
 
@@ -64,6 +65,7 @@ class MdevHost(Protocol):
 
         :raises MdevBusy: if something uses it: it is never forced.
         :raises MdevCreationFailed: if it could not be created again.
+        :raises TargetMdevGone: as :meth:`create_mdev` does.
         """
         ...
 

@@ -16,15 +16,18 @@ removes such a file holds one more lock, so that nobody takes the trying for
 the living.
 
 No clock decides anything. A file that is damaged or not ours is put aside,
-reported and never trusted.
+reported and never trusted; one that a newer version wrote stays, and is
+refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -43,17 +46,22 @@ LOCK_LIMIT_S = 30.0
 _POLL_S = 0.01
 
 
+#: Where all programs of a machine look for claims by default, Nova's too.
+SHARED = pathlib.Path("/var/lib/mdev-migrate")
+
+
 def default_folder() -> pathlib.Path:
     """Return where claims are kept unless somebody chose otherwise.
 
-    All users share ``/var/lib/mdev-migrate`` if they may write there; a user
-    who may not has a folder of his own (XDG base directories).
+    That is the folder that all share, if there is one, be it closed to this
+    user: whoever passed it over would not see what is claimed. Only where
+    there is none, and this user may not make it, he has one of his own (XDG
+    base directories).
 
     :raises LedgerUnusable: if that user has no home.
     """
-    shared = pathlib.Path("/var/lib/mdev-migrate")
-    if os.access(shared if shared.exists() else shared.parent, os.W_OK):
-        return shared
+    if SHARED.exists() or os.access(SHARED.parent, os.W_OK):
+        return SHARED
     home = pathlib.Path(os.environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():
         home = pathlib.Path("~/.local/state")
@@ -113,7 +121,35 @@ def _make_lock(path: pathlib.Path) -> filelock.BaseFileLock:
             _share(handle, path.parent)
         finally:
             os.close(handle)
-    return filelock.FileLock(path, thread_local=False)
+    return _lock_on(path)
+
+
+def _lock_on(path: pathlib.Path) -> filelock.BaseFileLock:
+    """Return the lock on a file that exists.
+
+    Some versions of filelock give the file the mode that they are told, or
+    one that locks out the folder's group.
+    """
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    mode = stat.S_IMODE(found.st_mode)
+    return filelock.FileLock(path, mode=mode, thread_local=False)
+
+
+def _acquire(lock: filelock.BaseFileLock, limit_s: float) -> None:
+    """Acquire a lock that the kernel frees when its process ends.
+
+    Where there are none, newer versions of filelock wait for the file to go
+    away, which it does not.
+    """
+    try:
+        lock.acquire(timeout=limit_s, poll_interval=_POLL_S)
+    except filelock.Timeout:
+        if isinstance(lock, filelock.SoftFileLock):
+            text = "the file system does not support flock"
+            raise NotImplementedError(text) from None
+        raise
 
 
 class _Lock:
@@ -133,7 +169,7 @@ class _Lock:
         with self._threads:
             with _usable(self._path):
                 lock = _make_lock(self._path)
-                lock.acquire(timeout=self._limit_s, poll_interval=_POLL_S)
+                _acquire(lock, self._limit_s)
             try:
                 yield
             finally:
@@ -164,7 +200,7 @@ class Owners:
         with self._trying.held(), _usable(folder):
             self._sweep()
             self._life = _make_lock(self._file(self.token))
-            self._life.acquire(timeout=0)
+            _acquire(self._life, 0)
 
     def _file(self, token: str) -> pathlib.Path:
         return self._folder / f"{token}.alive"
@@ -183,9 +219,12 @@ class Owners:
         try:
             if not path.exists():
                 return False
-            lock = filelock.FileLock(path, thread_local=False)
-            with lock.acquire(timeout=0):
+            lock = _lock_on(path)
+            _acquire(lock, 0)
+            try:
                 path.unlink()
+            finally:
+                lock.release(force=True)
         except (filelock.Timeout, OSError, NotImplementedError):
             return True
         return False
@@ -273,6 +312,7 @@ class FileStore:
 
         :raises LedgerUnusable: if the file cannot be read or written, or is
             locked for too long.
+        :raises LedgerTooNew: if a newer version of this program wrote it.
         """
         with self._edit() as records:
             yield records.claims
@@ -281,7 +321,7 @@ class FileStore:
     def edit_made(self) -> Iterator[dict[str, str]]:
         """Lend what is remembered of mdevs made; see ``claims.Store``.
 
-        :raises LedgerUnusable: as :meth:`edit` does.
+        :raises LedgerError: as :meth:`edit` does.
         """
         with self._edit() as records:
             yield records.made
@@ -299,17 +339,30 @@ class FileStore:
 
     def _load(self) -> ledger_text.Records:
         try:
-            if self._path.stat().st_size > ledger_text.LONGEST:
-                return self._put_aside("far too long")
-            text = self._path.read_text(encoding="utf-8")
+            return ledger_text.read(self._read(), self._host)
         except FileNotFoundError:
             return ledger_text.Records()
-        except UnicodeDecodeError as error:
-            return self._put_aside(str(error))
-        try:
-            return ledger_text.read(text, self._host)
+        except ledger_text.NewerError as error:
+            raise exception.LedgerTooNew(
+                str(self._path), error.version, ledger_text.VERSION
+            ) from None
         except ValueError as error:
             return self._put_aside(str(error))
+
+    def _read(self) -> str:
+        """Return the text of the file.
+
+        :raises ValueError: if it is none that was written here. Nothing that
+            somebody put in its place is followed, or waited for.
+        """
+        if not stat.S_ISREG(os.lstat(self._path).st_mode):
+            raise ValueError("not a regular file")
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(os.open(self._path, flags), "rb") as file:
+            content = file.read(ledger_text.LONGEST + 1)
+        if len(content) > ledger_text.LONGEST:
+            raise ValueError("far too long")
+        return content.decode("utf-8")
 
     def _put_aside(self, reason: str) -> ledger_text.Records:
         aside = self._path.with_suffix(f".damaged-{uuid.uuid4()}")

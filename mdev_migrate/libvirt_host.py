@@ -28,6 +28,16 @@ _LIST_DEFINED_TOO = (
     | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE
 )
 _RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
+#: Why a guest is paused that is not on its way from or to another host.
+_SUSPENDED = (
+    libvirt.VIR_DOMAIN_PAUSED_USER,
+    libvirt.VIR_DOMAIN_PAUSED_SAVE,
+    libvirt.VIR_DOMAIN_PAUSED_DUMP,
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG,
+    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED,
+)
 #: What an older daemon or another driver answers to a newer question.
 _UNSUPPORTED = (
     libvirt.VIR_ERR_NO_SUPPORT,
@@ -38,6 +48,8 @@ _UNSUPPORTED = (
 _BLOCKED = (
     libvirt.VIR_ERR_OPERATION_INVALID,
     libvirt.VIR_ERR_MIGRATE_UNSAFE,
+    # Another job holds the guest: it is migrated by somebody else, say.
+    libvirt.VIR_ERR_OPERATION_TIMEOUT,
 )
 #: How it says, of a guest that it would migrate, that it got no further.
 _NOT_CONNECTED = (
@@ -103,6 +115,15 @@ def connect(uri: str) -> Connection:
 
 def _reason(error: libvirt.libvirtError) -> str:
     return str(error.get_error_message() or error)
+
+
+def _tells_of_use(error: libvirt.libvirtError) -> bool:
+    """Tell whether an mdev is not destroyed because something has it open.
+
+    libvirt and the kernel have no error code of their own for that.
+    """
+    reason = _reason(error).lower()
+    return "in use" in reason or "busy" in reason
 
 
 def local_kernel(uri: str) -> model.Version | None:
@@ -294,7 +315,7 @@ class LibvirtHost:
             texts = [domain.XMLDesc(0)]
             if active and persistent:
                 texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-            state = domain.state()[0]
+            state, reason = domain.state()[:2]
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -304,6 +325,9 @@ class LibvirtHost:
             instance_uuid=model.normalise_uuid(domain.UUIDString()),
             active=bool(active),
             running=state in _RUNNING,
+            suspended=(
+                state == libvirt.VIR_DOMAIN_PAUSED and reason in _SUSPENDED
+            ),
             persistent=bool(persistent),
             mdevs=frozenset().union(*map(guest_xml.named_mdevs, texts)),
         )
@@ -398,6 +422,10 @@ class LibvirtHost:
             with self._calling("virNodeDeviceCreateXML"):
                 yield
         except exception.LibvirtFailed as error:
+            if error.number == libvirt.VIR_ERR_NO_NODE_DEVICE:
+                # Made, but udev has not told libvirt of it within its limit.
+                gone = frozenset({mdev.uuid})
+                raise exception.TargetMdevGone(self.name, gone) from error
             raise exception.MdevCreationFailed(
                 self.name,
                 mdev.uuid,
@@ -419,19 +447,25 @@ class LibvirtHost:
         return True
 
     def _stop(self, device: Any, listed: model.Mdev) -> None:
+        """Destroy an mdev if it is active; one that has gone is as good.
+
+        libvirt has many words for one that has gone, so it is looked for.
+        """
         if not listed.active:
             return
         try:
             device.destroy()
         except libvirt.libvirtError as error:
-            number = error.get_error_code()
-            if number == libvirt.VIR_ERR_NO_NODE_DEVICE:
-                return
             if not self._alive():
                 raise
-            raise exception.MdevBusy(
-                self.name, listed.uuid, _reason(error)
-            ) from error
+            found = self._find_device(listed.uuid)
+            if found is None or not found[1].active:
+                return
+            if _tells_of_use(error):
+                raise exception.MdevBusy(
+                    self.name, listed.uuid, _reason(error)
+                ) from error
+            raise
 
     def recycle_mdev(self, mdev: model.Mdev) -> None:
         """Destroy an mdev and create it again; see ``host.Host``."""

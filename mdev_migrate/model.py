@@ -174,6 +174,8 @@ class Guest:
     :ivar running: active and neither paused nor waiting for an incoming
         migration to end.
     :ivar persistent: has a definition that survives its shutdown.
+    :ivar suspended: paused by somebody, or for an error of its own: what a
+        guest whose memory is still coming in cannot be.
     :ivar mdevs: UUIDs in its live and its inactive XML.
     """
 
@@ -183,6 +185,7 @@ class Guest:
     running: bool
     persistent: bool
     mdevs: frozenset[str]
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ class Limits:
         be reached to come back, while undoing.
     :ivar settle_s: for a migration to come to an end after an error or an
         abort.
+    :ivar stable_s: for a guest to be seen where it was, when its source may
+        still begin to send it for somebody who hears no answer.
     :ivar poll_s: between two looks.
     :ivar tries: how often to choose again when others were faster.
     """
@@ -34,6 +36,7 @@ class Limits:
     listed_s: float = 10.0
     busy_s: float = 60.0
     settle_s: float = 60.0
+    stable_s: float = 5.0
     poll_s: float = 0.25
     tries: int = 5
 
@@ -118,26 +121,43 @@ class MdevMigration(Generic[H]):
                     raise
                 entering(phases.Step.CREATE)
                 raise failure from None
-            try:
-                entering(phases.Step.CREATE)
-                self.advance(instance_uuid, phases.Step.CREATE, note)
-                self._create(plan)
-            except BaseException as error:
-                problems = self.roll_back(
-                    instance_uuid,
-                    phases.Step.CREATE,
-                    plan,
-                    note=note,
-                    unanswered=isinstance(error, exception.HostUnreachable),
-                )
-                if problems or not isinstance(
-                    error, exception.MdevCreationFailed
-                ):
-                    raise
-                failure = error
-                avoid.add(allocation.refused_together(plan, error.uuid))
-            else:
+            failure = self._create(instance_uuid, plan, note, entering)
+            if failure is None:
                 return plan
+            avoid.add(allocation.refused_together(plan, failure.uuid))
+
+    def _create(
+        self,
+        instance_uuid: str,
+        plan: allocation.AllocationPlan,
+        note: claims.Note,
+        entering: Callable[[phases.Step], None],
+    ) -> exception.MdevCreationFailed | None:
+        """Create the new mdevs of a claimed plan, or undo it.
+
+        :returns: why one could not be created, if all was undone.
+        """
+        try:
+            entering(phases.Step.CREATE)
+            self.advance(instance_uuid, phases.Step.CREATE, note)
+            for mdev in plan.create:
+                self.host.create_mdev(mdev)
+            self.await_targets(frozenset(mdev.uuid for mdev in plan.mdevs))
+        except BaseException as error:
+            problems = self.roll_back(
+                instance_uuid,
+                phases.Step.CREATE,
+                plan,
+                note=note,
+                unanswered=isinstance(
+                    error,
+                    (exception.HostUnreachable, exception.TargetMdevGone),
+                ),
+            )
+            if problems or not isinstance(error, exception.MdevCreationFailed):
+                raise
+            return error
+        return None
 
     def advance(
         self,
@@ -199,11 +219,6 @@ class MdevMigration(Generic[H]):
         if gone:
             raise exception.TargetMdevGone(inventory.host, frozenset(gone))
 
-    def _create(self, plan: allocation.AllocationPlan) -> None:
-        for mdev in plan.create:
-            self.host.create_mdev(mdev)
-        self.await_targets(frozenset(mdev.uuid for mdev in plan.mdevs))
-
     def await_targets(self, uuids: frozenset[str]) -> None:
         """Wait until mdevs are listed as active; udev may lag behind.
 
@@ -240,12 +255,12 @@ class MdevMigration(Generic[H]):
         Created mdevs are removed, touched ones recycled, and the claim is
         released. What is busy or out of reach is tried again for
         ``limits.busy_s``; if it stays so, the claim is kept, so that nobody
-        is given an mdev that cannot be used. What another guest holds by
-        now is that guest's and left to it.
+        is given an mdev that cannot be used. What another guest or claim
+        holds by now, the own claim having been lost, is left to it.
 
         :param note: release no other claim than the one so noted.
         :param unanswered: the host may still be creating an mdev, for
-            somebody who does not wait for it any more.
+            somebody who does not wait for it any more, or not list it yet.
         :param patient: if not, try once and wait for nothing.
         :returns: what could not be undone: empty if all was.
         """
@@ -299,12 +314,14 @@ class MdevMigration(Generic[H]):
         """Try tasks once; return those that failed, and why."""
         try:
             assigned = self.host.inventory().assigned()
+            claimed = self._claimed_by_others(instance_uuid)
         except exception.MdevMigrateError as error:
             return tasks, [error]
         failed = []
         problems: list[exception.MdevMigrateError] = []
         for act, mdev in tasks:
-            if _belongs_to_another(assigned.get(mdev.uuid), instance_uuid):
+            holder = assigned.get(mdev.uuid)
+            if mdev.uuid in claimed or _is_another(holder, instance_uuid):
                 continue
             try:
                 act(mdev)
@@ -313,6 +330,18 @@ class MdevMigration(Generic[H]):
                 failed.append((act, mdev))
         return failed, problems
 
+    def _claimed_by_others(self, instance_uuid: str) -> frozenset[str]:
+        """Return the UUIDs of mdevs that other instances have claimed.
+
+        Nothing if it cannot be told: that somebody's migration fails for
+        want of a target is better than mdevs that nobody removes.
+        """
+        try:
+            held = self.claims.held(instance_uuid)
+        except exception.LedgerError:
+            return frozenset()
+        return frozenset(mdev.uuid for mdev in held)
+
     def _reconnect(self) -> None:
         try:
             self.host.reconnect()
@@ -320,9 +349,7 @@ class MdevMigration(Generic[H]):
             time.sleep(self.limits.poll_s)
 
 
-def _belongs_to_another(
-    holder: model.Guest | None, instance_uuid: str
-) -> bool:
+def _is_another(holder: model.Guest | None, instance_uuid: str) -> bool:
     """Tell whether an mdev is a guest's, not a failed migration's rest.
 
     The instance itself, active, is its incoming half that is about to be

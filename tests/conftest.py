@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How thoroughly do the property tests search, and what is imported first?"""
 
-import os
 import warnings
 
 import hypothesis
 
+from tests import soak
+
 hypothesis.settings.register_profile("short", max_examples=60, deadline=None)
 hypothesis.settings.register_profile("soak", max_examples=3000, deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+hypothesis.settings.load_profile("soak" if soak.SOAKING else "short")
 
 # It imports oslo.messaging, and that, depending on its version, Eventlet:
 # modules that warn of themselves when they are imported.

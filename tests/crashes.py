@@ -24,7 +24,12 @@ from tests import builders, scenes
 
 #: Short: what is not settled at once never will be, on simulated hosts.
 LIMITS = service.Limits(
-    listed_s=0.005, busy_s=0.05, settle_s=0.5, poll_s=0.0005, tries=3
+    listed_s=0.005,
+    busy_s=0.05,
+    settle_s=0.5,
+    stable_s=0.004,
+    poll_s=0.0005,
+    tries=3,
 )
 #: The names of the call points of a ledger.
 BEGIN, END = "edit-begins", "edit-ended"
@@ -83,6 +88,7 @@ class Crashes:
     """A scene whose claims are in a ledger, and the process at work.
 
     :ivar owners: of the process that lives now.
+    :ivar limits: how long it waits.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Crashes:
         self.group = self.scene.group
         self.spares = set(self.scene.there.mdevs())
         self.owners = ledger.Owners(folder, "test")
+        self.limits = LIMITS
 
     def table(self, host: testing.SimulatedHost) -> claims.ClaimTable:
         """Return the claims on a host's mdevs."""
@@ -108,7 +115,7 @@ class Crashes:
     ) -> service.MdevMigration[libvirt_host.LibvirtHost]:
         """Reach a host, with the claims on its mdevs."""
         return service.MdevMigration(
-            self.scene.host(host), self.table(host), limits=LIMITS
+            self.scene.host(host), self.table(host), limits=self.limits
         )
 
     def migrate(

@@ -22,7 +22,12 @@ from tests import builders
 
 #: Short, so that no test waits; long enough for a few tries.
 LIMITS = service.Limits(
-    listed_s=0.2, busy_s=0.2, settle_s=1.0, poll_s=0.001, tries=3
+    listed_s=0.2,
+    busy_s=0.2,
+    settle_s=1.0,
+    stable_s=0.003,
+    poll_s=0.001,
+    tries=3,
 )
 KERNEL = model.Version(6, 12, 0)
 #: UUIDs of mdevs that the destination has before anything begins.

@@ -71,8 +71,22 @@ class Settings:
 
         :raises LedgerUnusable: if there is no such place.
         """
-        named = self.state_dir or os.environ.get(STATE_DIR_VARIABLE)
+        named = self._named_folder
         return pathlib.Path(named) if named else ledger.default_folder()
+
+    @property
+    def keeps_to_itself(self) -> bool:
+        """Tell whether claims are kept where others will not look.
+
+        A folder that the user named is known to him.
+
+        :raises LedgerUnusable: if there is no place for them.
+        """
+        return not self._named_folder and self.ledger_folder != ledger.SHARED
+
+    @property
+    def _named_folder(self) -> str | None:
+        return self.state_dir or os.environ.get(STATE_DIR_VARIABLE)
 
 
 def settings_of(context: click.Context) -> Settings:
@@ -170,8 +184,8 @@ def shared(command: Decorated) -> Decorated:
             type=WORD,
             help="The folder of the ledger, where the claims of all commands "
             f"are kept. Default: ${STATE_DIR_VARIABLE} if set, else "
-            "/var/lib/mdev-migrate, or a folder in the home of a user who "
-            "may not write there.",
+            f"{ledger.SHARED}; for a user who may not make it, while there "
+            "is none, a folder of his own.",
         ),
         option(
             "--json",

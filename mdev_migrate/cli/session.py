@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -104,8 +106,7 @@ class Session:
     @contextlib.contextmanager
     def owning(self) -> Iterator[ledger.Owners]:
         """Be known as the owner of what is claimed meanwhile."""
-        folder = self.settings.ledger_folder
-        owners = ledger.Owners(folder, "mdev-migrate")
+        owners = ledger.Owners(self._folder, "mdev-migrate")
         with contextlib.closing(owners):
             yield owners
 
@@ -115,9 +116,20 @@ class Session:
 
     def _table(self, host: Host) -> ClaimTable:
         """Return the claims on a host's mdevs."""
-        folder = self.settings.ledger_folder
-        store = ledger.FileStore(folder, host.facts(), self.warn)
+        store = ledger.FileStore(self._folder, host.facts(), self.warn)
         return ClaimTable(store)
+
+    @functools.cached_property
+    def _folder(self) -> pathlib.Path:
+        """Where claims are kept; says so once if nobody else looks there."""
+        folder = self.settings.ledger_folder
+        if self.settings.keeps_to_itself:
+            self.warn(
+                f"claims are kept in {folder}: commands of other users, and "
+                f"Nova, see them only in {ledger.SHARED}, which they could "
+                "share if it were made"
+            )
+        return folder
 
     def warn(self, text: str) -> None:
         """Tell what a human should know, whoever asked."""

@@ -15,12 +15,13 @@ guest that is shut off names it, takes room as if it existed.
 
 from __future__ import annotations
 
-import itertools
+import operator
 from collections import Counter
 from collections.abc import (
     Callable,
     Collection,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -32,6 +33,8 @@ from mdev_migrate.core import pairing
 
 #: What a plan must not create together on a parent: parent, mdev types.
 Avoided = tuple[str, tuple[str, ...]]
+#: How many mdevs of each type a parent is to take, in the types' order.
+_Share = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,36 +222,75 @@ def _found(
     )
 
 
+def _fitting(
+    room: _Room, kinds: Sequence[str], demand: Mapping[str, int]
+) -> dict[_Share, None]:
+    """Return what a room could take of a demand, in order, most first."""
+    found: list[_Share] = [()]
+    for kind in kinds:
+        found = [
+            share
+            for shorter in found
+            for count in range(demand[kind] + 1)
+            if room.fits(
+                dict(zip(kinds, share := (*shorter, count), strict=False))
+            )
+        ]
+    found.sort(key=lambda share: (sum(share), share), reverse=True)
+    return dict.fromkeys(found)
+
+
+def _reach(fitting: Sequence[Iterable[_Share]], kinds: int) -> list[_Share]:
+    """Return what rooms could take at most, from each on to the last.
+
+    :returns: for each kind alone, and at last of all kinds.
+    """
+    reach = [(0,) * (kinds + 1)]
+    for shares in reversed(fitting):
+        most = map(max, zip(*((*s, sum(s)) for s in shares), strict=True))
+        reach.append(tuple(map(sum, zip(most, reach[-1], strict=True))))
+    return reach[::-1]
+
+
+def _fullest(fitting: Collection[_Share], left: _Share) -> Iterator[_Share]:
+    """Yield the shares of what is left to which nothing can be added."""
+    for share in fitting:
+        if all(map(operator.le, share, left)) and not any(
+            count < wanted
+            and (*share[:place], count + 1, *share[place + 1 :]) in fitting
+            for place, (count, wanted) in enumerate(
+                zip(share, left, strict=True)
+            )
+        ):
+            yield share
+
+
 def _place(
     demand: Mapping[str, int], rooms: Sequence[_Room]
 ) -> list[tuple[str, str]] | None:
     """Return parent and type of each mdev to create, None if no way fits.
 
-    Goes from room to room, taking as much as fits first; ``hopeless``
+    Goes from room to room, taking as much as fits first. A share that more
+    could be added to need not be tried: what fits without the addition fits
+    with it, for that much less is left to the other rooms. ``hopeless``
     remembers what is known not to fit into the rooms that are left.
     """
     kinds = sorted(demand)
+    fitting = [_fitting(room, kinds, demand) for room in rooms]
+    reach = _reach(fitting, len(kinds))
     hopeless = set()
 
-    def fill(
-        index: int, left: tuple[int, ...]
-    ) -> list[tuple[str, str]] | None:
+    def fill(index: int, left: _Share) -> list[tuple[str, str]] | None:
         if not any(left):
             return []
-        if index == len(rooms) or (index, left) in hopeless:
+        beyond = any(map(operator.gt, (*left, sum(left)), reach[index]))
+        if beyond or (index, left) in hopeless:
             return None
-        room = rooms[index]
-        shares = itertools.product(*(range(n, -1, -1) for n in left))
-        for share in sorted(shares, key=sum, reverse=True):
-            if not room.fits(dict(zip(kinds, share, strict=True))):
-                continue
-            rest = fill(
-                index + 1,
-                tuple(n - m for n, m in zip(left, share, strict=True)),
-            )
+        for share in _fullest(fitting[index], left):
+            rest = fill(index + 1, tuple(map(operator.sub, left, share)))
             if rest is not None:
                 return [
-                    (room.name, kind)
+                    (rooms[index].name, kind)
                     for kind, count in zip(kinds, share, strict=True)
                     for _ in range(count)
                 ] + rest

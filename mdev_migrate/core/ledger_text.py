@@ -16,11 +16,20 @@ from mdev_migrate import model
 from mdev_migrate.core import allocation, claims, phases, wire
 
 _FORMAT = "mdev-migrate ledger"
-_VERSION = 1
+#: Raised whenever a ledger holds something that is not read so far.
+VERSION = 1
 #: Bytes: far more than the claims of a full host take.
 LONGEST = 16 * 2**20
 #: Seconds since the epoch.
 _YEAR_10000 = 253_402_300_800
+
+
+class NewerError(ValueError):
+    """A ledger is of a version that only newer programs know."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
 
 
 @dataclass(slots=True)
@@ -42,7 +51,7 @@ def write(host: str, records: Records) -> str:
     """
     content = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": VERSION,
         "host": host,
         "claims": [_write_claim(claim) for claim in records.claims.values()],
         "made": records.made,
@@ -83,6 +92,7 @@ def read(text: str, host: str) -> Records:
     """Read a whole ledger.
 
     :param host: whose ledger it must be.
+    :raises NewerError: if a newer version of this program wrote it.
     :raises ValueError: if it is anything but what :func:`write` returns.
     """
     try:
@@ -90,6 +100,10 @@ def read(text: str, host: str) -> Records:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     match content:
+        case {"format": str(kind), "version": int(version)} if (
+            kind == _FORMAT and version > VERSION
+        ):
+            raise NewerError(version)
         case {
             "format": str(kind),
             "version": int(version),
@@ -100,7 +114,7 @@ def read(text: str, host: str) -> Records:
             pass
         case _:
             raise ValueError("not a ledger")
-    if (kind, version, whose) != (_FORMAT, _VERSION, host):
+    if (kind, version, whose) != (_FORMAT, VERSION, host):
         raise ValueError(f"{kind!r:.80} {version} of host {whose!r:.80}")
     return Records(_read_claims(entries), _read_made(made))
 

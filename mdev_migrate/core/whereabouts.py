@@ -12,9 +12,18 @@ class Whereabouts(enum.Enum):
     """Where a guest is."""
 
     STAYED = "is on the source"
-    ARRIVED = "runs on the destination"
+    ARRIVED = "is on the destination"
     NOWHERE = "is active on neither host"
     MOVING = "is still being migrated"
+
+
+def has_come(guest: model.Guest | None) -> bool:
+    """Tell whether a guest that a destination knows is all there.
+
+    While its memory is coming in it is paused, for that reason. Paused for
+    another, or running, it has come.
+    """
+    return guest is not None and (guest.running or guest.suspended)
 
 
 def tell(
@@ -28,7 +37,7 @@ def tell(
     During a migration the guest is active on both hosts: the source runs
     it, the destination holds it paused. At the switch-over neither runs it
     for a moment, which is a migration under way too; the source gives it up
-    only after the destination runs it.
+    only after the destination runs it, or has taken over that it was paused.
 
     :param source: the guest as the source knows it, None if it does not.
     :param destination: likewise.
@@ -38,7 +47,7 @@ def tell(
     there = destination is not None and destination.active
     if not here and not there:
         return Whereabouts.NOWHERE
-    if not here and destination is not None and destination.running:
+    if not here and has_come(destination):
         return Whereabouts.ARRIVED
     if here and not there and not job:
         return Whereabouts.STAYED

@@ -203,6 +203,14 @@ class DeviceTable:
                 mdev.active = mdev.persistent = mdev.resuming = False
                 mdev.half_known = True
 
+    def reboot(self) -> None:
+        """Keep what is defined, and start what starts by itself."""
+        for name, mdev in list(self._mdevs.items()):
+            mdev.active = mdev.persistent and mdev.autostart
+            mdev.resuming = False
+            if not mdev.persistent:
+                del self._mdevs[name]
+
     def set_autostart(self, name: str, autostart: bool) -> None:
         """Say whether a defined mdev starts when its parent appears."""
         mdev = self.mdev(name)

@@ -53,6 +53,9 @@ class BreakableLink(Protocol):
     def die(self) -> None:
         """End the process at the client's end."""
 
+    def sent(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a call as the host makes it, whoever waits for it."""
+
 
 #: What happens to a call: gets its connection and the call itself.
 Effect = Callable[[BreakableLink, Callable[[], Any]], Any]
@@ -127,6 +130,33 @@ def die_after() -> Effect:
     return effect
 
 
+class Late:
+    """An effect: the host has got the call, and begins it some time later.
+
+    :param dies: the calling process ends as soon as it has sent the call;
+        otherwise its connection breaks.
+    """
+
+    def __init__(self, *, dies: bool = True) -> None:
+        self._dies = dies
+        self._sent: Callable[[], Any] | None = None
+
+    def __call__(self, link: BreakableLink, call: Callable[[], Any]) -> Any:
+        """Keep the call; its sender hears no more of it."""
+        self._sent = link.sent(call)
+        if self._dies:
+            link.die()
+            raise ProcessDied
+        link.cut()
+        raise errors.connection_broke()
+
+    def begin(self) -> None:
+        """Let the host begin the call, once."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            _make_unanswered(sent)
+
+
 def _make_unanswered(call: Callable[[], Any]) -> None:
     try:
         call()
@@ -145,7 +175,7 @@ class _Fault:
     seen: int = 0
 
     def counts(self, call: Call) -> bool:
-        return self.point.name == call.name and self.point.host in (
+        return self.point.name in ("*", call.name) and self.point.host in (
             "*",
             call.host,
         )
@@ -165,7 +195,8 @@ class Faults:
     ) -> None:
         """Let the nth call of a name, counted from now, take an effect.
 
-        :param name: the call, as in ``"migrateToURI3"``, or ``"open"``.
+        :param name: the call, as in ``"migrateToURI3"``, or ``"open"``;
+            ``"*"`` for any.
         :param host: name of the host it goes to; ``"*"`` for any.
         """
         with self._lock:

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 #: QEMU's own default, until somebody sets another limit.
 DEFAULT_DOWNTIME_MS = 300
 
+_PAUSED_BY_MIGRATION = (
+    libvirt.VIR_DOMAIN_PAUSED,
+    libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+)
+_RUNNING_MIGRATED = (
+    libvirt.VIR_DOMAIN_RUNNING,
+    libvirt.VIR_DOMAIN_RUNNING_MIGRATED,
+)
+_RUNNING_AGAIN = (
+    libvirt.VIR_DOMAIN_RUNNING,
+    libvirt.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED,
+)
+
 
 @dataclass(slots=True)
 class GuestState:
@@ -25,6 +38,7 @@ class GuestState:
     :ivar migration: the migration that it is leaving by.
     :ivar completed: the statistics of its last finished job.
     :ivar incoming: its memory is still coming in; it does not run yet.
+    :ivar reason: the state that a migration gave it, and libvirt's reason.
     """
 
     blockers: tuple[str, ...] = ()
@@ -32,6 +46,7 @@ class GuestState:
     migration: "Migration | None" = None
     completed: dict[str, Any] = field(default_factory=dict)
     incoming: bool = False
+    reason: tuple[int, int] | None = None
 
 
 class GuestTable:
@@ -114,13 +129,64 @@ class GuestTable:
         self.engine.create(document)
         self.engine.suspend(uuid)
         self.state(uuid).incoming = True
+        self.state(uuid).reason = _PAUSED_BY_MIGRATION
         return uuid
 
-    def accept(self, uuid: str, state: GuestState) -> None:
-        """Let an incoming guest run, all of its memory being there."""
-        self.engine.resume(uuid)
+    def accept(
+        self, uuid: str, state: GuestState, *, paused: bool = False
+    ) -> None:
+        """Take an incoming guest, all of its memory being there.
+
+        :param paused: as it was on the source; otherwise it runs.
+        """
         self._states[uuid] = state
+        if paused:
+            state.reason = None
+            return
+        state.reason = _RUNNING_MIGRATED
+        self.engine.resume(uuid)
         self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_RESUMED, 1)
+
+    def is_paused(self, uuid: str) -> bool:
+        """Tell whether a guest is paused."""
+        return bool(self.told_state(uuid)[0] == libvirt.VIR_DOMAIN_PAUSED)
+
+    def told_state(self, uuid: str) -> tuple[int, int]:
+        """Return a guest's state and the reason, as libvirt tells them."""
+        state, reason = self.engine.guest(uuid).state()
+        given = self.state(uuid).reason
+        return given if given and given[0] == state else (state, reason)
+
+    def suspend(self, uuid: str) -> None:
+        """Pause a guest because somebody asks for it.
+
+        One that is leaving is thereby only helped to be done: it runs on when
+        it has arrived, or is not going to.
+        """
+        if self.state(uuid).migration is not None:
+            self.switch_over(uuid)
+            return
+        self.engine.suspend(uuid)
+        self.state(uuid).reason = None
+
+    def resume(self, uuid: str) -> None:
+        """Let a guest go on that somebody paused."""
+        self.engine.resume(uuid)
+        self.state(uuid).reason = None
+
+    def switch_over(self, uuid: str) -> None:
+        """Pause a guest that is about to run elsewhere."""
+        self.engine.suspend(uuid)
+        self.state(uuid).reason = _PAUSED_BY_MIGRATION
+
+    def switch_back(self, uuid: str) -> None:
+        """Let a guest go on that will not run elsewhere."""
+        if (
+            self.engine.is_active(uuid)
+            and self.told_state(uuid) == _PAUSED_BY_MIGRATION
+        ):
+            self.engine.resume(uuid)
+            self.state(uuid).reason = _RUNNING_AGAIN
 
     def drop(self, uuid: str) -> None:
         """Kill an incoming guest, now or when the daemon is back."""
@@ -147,6 +213,16 @@ class GuestTable:
         self.engine.stop(uuid)
         self._host.group.expected_guests.discard(uuid)
         self._stopped(uuid, detail)
+
+    def reboot(self) -> None:
+        """Stop all guests, and those that were coming in."""
+        self._abandoned.clear()
+        flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        for uuid in self.engine.uuids(flags):
+            if not self.state(uuid).incoming:
+                self._host.group.expected_guests.discard(uuid)
+            self.engine.stop(uuid)
+            self._states.pop(uuid, None)
 
     def forget(self, uuid: str, completed: dict[str, Any]) -> None:
         """Keep nothing of a guest that has left but its last job."""

@@ -187,6 +187,18 @@ class SimulatedHost:
             self.daemon_runs = True
             self.guests.kill_abandoned()
 
+    def reboot(self) -> None:
+        """Stop all, and start the daemon again: no guest runs here then.
+
+        Of the mdevs only those are left that are defined.
+        """
+        self.stop_daemon()
+        with self.changing():
+            self.guests.reboot()
+            self.devices.reboot()
+            self._crashed = None
+        self.start_daemon()
+
     def lose_mdev(self, uuid: str) -> None:
         """Destroy an mdev without libvirt, which goes on to list it.
 

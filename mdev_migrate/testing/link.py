@@ -12,6 +12,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import libvirt
@@ -40,6 +41,18 @@ class LinkOwner(Protocol):
         """Hold the lock of the host's group."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call on its way: made only if the connection lives by then."""
+
+    check: Callable[[], None]
+    make: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        self.check()
+        return self.make()
+
+
 class Link:
     """The wire between a client and a host's daemon."""
 
@@ -59,7 +72,11 @@ class Link:
         """Record a call, and make it unless a fault says otherwise."""
         self._check(name)
         effect = self._host.faults.meet(self._host.name, name)
-        return effect(self, functools.partial(self._made, name, call))
+        return effect(self, _Call(functools.partial(self._check, name), call))
+
+    def sent(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a call as the host makes it, whoever waits for its answer."""
+        return call.make if isinstance(call, _Call) else call
 
     def cut(self, reason: int = libvirt.VIR_CONNECT_CLOSE_REASON_EOF) -> None:
         """Break the connection; the host lives on.
@@ -105,10 +122,6 @@ class Link:
         self._cut = True
         for waiting in list(self._waiting):
             waiting.set()
-
-    def _made(self, name: str, call: Callable[[], Any]) -> Any:
-        self._check(name)
-        return call()
 
     def _check(self, name: str) -> None:
         self._host.faults.check_process()

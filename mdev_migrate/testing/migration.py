@@ -107,6 +107,7 @@ class Migration:
         self._starts: dict[str, int] = {}
         self._aborted = False
         self._copying = False
+        self._was_paused = source.guests.is_paused(self._guest)
         self._error: BaseException | None = None
         self._targets: list[str] = []
 
@@ -155,6 +156,8 @@ class Migration:
         try:
             self._refuse_flags()
             self._copy()
+            with self._source.changing():
+                self._switch_over()
             self._step("load")
             with self._source.changing():
                 self._load(peer)
@@ -222,6 +225,11 @@ class Migration:
                 or self._obstacle() is not None
             )
 
+    def _switch_over(self) -> None:
+        guests = self._source.guests
+        if not guests.is_paused(self._guest):
+            guests.switch_over(self._guest)
+
     def _load(self, peer: "SimulatedHost") -> None:
         sources = self._source.guests.engine.mdevs(self._guest)
         for source_uuid, target_uuid in zip(
@@ -240,7 +248,7 @@ class Migration:
         )
         self._state.completed = completed
         config = self._persistent_document()
-        peer.guests.accept(self._guest, self._state)
+        peer.guests.accept(self._guest, self._state, paused=self._was_paused)
         if self._request.has(libvirt.VIR_MIGRATE_PERSIST_DEST):
             peer.guests.define(config)
         self._leave()
@@ -265,6 +273,7 @@ class Migration:
 
     def _undo(self, peer: "SimulatedHost") -> None:
         peer.guests.drop(self._guest)
+        self._source.guests.switch_back(self._guest)
         for mdev_uuid in self._targets if self._copying else ():
             target = peer.devices.active(mdev_uuid)
             if target is not None:

@@ -144,12 +144,7 @@ class SimulatedDomain:
     def state(self, flags: int | None = 0) -> list[int]:  # noqa: ARG002
         """Return the guest's state and the reason of it."""
         self._check()
-        if self.host.guests.state(self._uuid).incoming:
-            return [
-                libvirt.VIR_DOMAIN_PAUSED,
-                libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
-            ]
-        return list(self.host.guests.engine.guest(self._uuid).state())
+        return list(self.host.guests.told_state(self._uuid))
 
     @remote
     def info(self) -> list[int]:
@@ -183,6 +178,30 @@ class SimulatedDomain:
         self._check_running()
         self.host.guests.stop(self._uuid)
         self.host.group.wake_migrations()
+        return 0
+
+    @remote
+    def suspend(self) -> int:
+        """Pause the guest."""
+        self._check_running()
+        if self.host.guests.state(self._uuid).incoming:
+            raise errors.libvirt_error(
+                libvirt.VIR_ERR_OPERATION_TIMEOUT,
+                "(held by monitor=remoteDispatchDomainMigratePrepare3Params)",
+            )
+        self.host.guests.suspend(self._uuid)
+        return 0
+
+    @remote
+    def resume(self) -> int:
+        """Let the guest go on, which somebody paused."""
+        self._check_running()
+        if self.host.guests.state(self._uuid).incoming:
+            raise errors.libvirt_error(
+                libvirt.VIR_ERR_OPERATION_TIMEOUT,
+                "(held by monitor=remoteDispatchDomainMigratePrepare3Params)",
+            )
+        self.host.guests.resume(self._uuid)
         return 0
 
     @remote

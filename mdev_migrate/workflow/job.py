@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +51,18 @@ class Job:
             self.error = error
         finally:
             self.ended.set()
+
+    def doubt_s(self) -> float:
+        """Return for how long the host may yet begin what it was told.
+
+        :returns: seconds: none once it has answered, a while if the
+            connection broke, for ever if the call has not come back.
+        """
+        if not self.ended.is_set():
+            return math.inf
+        if isinstance(self.error, exception.HostUnreachable):
+            return self._limits.stable_s
+        return 0.0
 
     def watch(
         self,

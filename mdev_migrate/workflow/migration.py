@@ -301,7 +301,7 @@ class GuestMigration:
             self._destination.host,
             guest.instance_uuid,
             self._destination.limits,
-            ended=job.ended.is_set,
+            doubt_s=job.doubt_s,
         )
         if found is Whereabouts.ARRIVED:
             self._warn(f"the guest arrived in spite of: {job.error}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation, claims, phases
+from mdev_migrate.core import allocation, claims, phases, whereabouts
 from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
@@ -164,7 +164,13 @@ def settle(  # noqa: PLR0913 - how, by name
 
     def find_out(here: Host, there: Host, uuid: str) -> Whereabouts:
         return settling.find_out(
-            here, there, uuid, destination.limits, abort=abort
+            here,
+            there,
+            uuid,
+            destination.limits,
+            abort=abort,
+            # Whoever had it sent may have been killed a moment ago.
+            doubt_s=lambda: destination.limits.stable_s,
         )
 
     try:
@@ -221,7 +227,7 @@ class _Case:
                 return ask(here, there, uuid)
         except (exception.HostUnreachable, exception.OutcomeUnknown):
             guest = settling.find(there, uuid)
-            if guest is not None and guest.running:
+            if whereabouts.has_come(guest):
                 return Whereabouts.ARRIVED
             if guest is None and self._source_gone:
                 return Whereabouts.NOWHERE

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable
 
@@ -41,22 +43,31 @@ def _find_now(host: Host, instance_uuid: str) -> model.Guest | None:
     return guest if guest.instance_uuid == instance_uuid else None
 
 
-def tell(source: Host, destination: Host, instance_uuid: str) -> Whereabouts:
+def tell(
+    source: Host,
+    destination: Host,
+    instance_uuid: str,
+    *,
+    answered: bool = False,
+) -> Whereabouts:
     """Return where a guest is now.
 
     One of the hosts may be out of reach, if the other's answer is enough.
 
+    :param answered: the source has said that the migration failed: if the
+        guest has a job there, it is another's, to another host.
     :raises HostError: if it is not.
     """
     try:
         here = find(source, instance_uuid)
     except exception.HostUnreachable:
         there = find(destination, instance_uuid)
-        if there is not None and there.running:
+        if whereabouts.has_come(there):
             return Whereabouts.ARRIVED
         raise
     job = (
-        here is not None
+        not answered
+        and here is not None
         and here.active
         and source.progress(instance_uuid) is not None
     )
@@ -76,28 +87,46 @@ def find_out(  # noqa: PLR0913 - how, by name
     limits: Limits,
     *,
     abort: bool = True,
-    ended: Callable[[], bool] = lambda: True,
+    doubt_s: Callable[[], float],
 ) -> Whereabouts:
     """Ask both hosts until the guest is found to move no more.
 
-    :param abort: abort a job that is still running.
-    :param ended: tells whether the call that migrates it has come back: one
-        that has not may still begin, wherever the guest is now.
+    :param abort: abort a job that may still be running.
+    :param doubt_s: returns for how long a guest must be seen not to move:
+        its source may have been told to send it, and not have begun. Zero
+        once the source has answered that it failed.
     :raises OutcomeUnknown: if it is not within ``limits.settle_s``.
     """
     deadline = after(limits.settle_s)
+    seen: Whereabouts | None = None
+    since = 0.0
     while True:
+        doubt = doubt_s()
+        answered = doubt == 0
         try:
-            found = tell(source, destination, instance_uuid)
-            if found is Whereabouts.ARRIVED:
-                return found
-            if found is not Whereabouts.MOVING and ended():
-                return found
+            found = tell(source, destination, instance_uuid, answered=answered)
             reason = f"it {found.value}"
-            if abort:
-                source.abort(instance_uuid)
         except exception.MdevMigrateError as error:
-            reason = str(error)
-        if time.monotonic() > deadline:
+            found, reason = None, str(error)
+        if found is not seen:
+            seen, since = found, time.monotonic()
+        doubtful = _doubtful_for(found, doubt)
+        if found is not None and time.monotonic() >= since + doubtful:
+            return found
+        if found is not None and abort and not answered:
+            with contextlib.suppress(exception.MdevMigrateError):
+                source.abort(instance_uuid)
+        if math.isinf(doubtful) and time.monotonic() > deadline:
             raise exception.OutcomeUnknown(instance_uuid, reason)
         time.sleep(limits.poll_s)
+
+
+def _doubtful_for(found: Whereabouts | None, doubt_s: float) -> float:
+    """Return for how long a guest must be found so before it counts."""
+    match found:
+        case Whereabouts.ARRIVED:
+            return 0.0
+        case Whereabouts.STAYED | Whereabouts.NOWHERE:
+            return doubt_s
+        case _:
+            return math.inf

@@ -19,7 +19,7 @@ INSTANCE = "aaaaaaaa-0000-4000-8000-000000000001"
 MDEV_1 = "55555555-5555-4555-8555-555555555551"
 MDEV_2 = "55555555-5555-4555-8555-555555555552"
 TARGET = "66666666-6666-4666-8666-666666666661"
-LIMITS = Limits(listed_s=1, busy_s=0.1, settle_s=2, poll_s=0.01)
+LIMITS = Limits(listed_s=1, busy_s=0.1, settle_s=2, stable_s=0.02, poll_s=0.01)
 
 
 class Answer(NamedTuple):

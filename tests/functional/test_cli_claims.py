@@ -347,6 +347,26 @@ class TestOthers:
         }
         assert "--state-dir" in answers[0].json["error"]["hint"]
 
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_whose_claims_are_seen(self, world, tmp_path, monkeypatch, exists):
+        """Who keeps claims to himself is told; with others is the rule."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        shared = tmp_path / "lib" / "mdev-migrate"
+        shared.parent.mkdir()
+        if exists:
+            shared.mkdir()
+        monkeypatch.setattr(ledger, "SHARED", shared)
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
+        monkeypatch.delenv(options.STATE_DIR_VARIABLE)
+
+        answer = world.run("claims", "--json")
+
+        assert (answer.code, answer.json["claims"]) == (0, [])
+        warning = "" if exists else f"warning: claims are kept in {tmp_path}"
+        assert answer.err[: len(warning) or None] == warning
+        assert answer.err.count("warning") == (not exists)
+
     def test_a_damaged_ledger(self, world, book):
         """It is put aside with a warning; the command goes on."""
         world.add_guest({MDEV_1: "mtty-1"})

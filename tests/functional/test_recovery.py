@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+import shutil
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -93,6 +96,120 @@ class TestUnderWay:
         assert outcome.result == "refused"
 
 
+class TestPaused:
+    @pytest.mark.parametrize("reachable", [True, False])
+    def test_after_it_arrived(self, world, reachable):
+        """A guest that somebody paused where it arrived is no riddle."""
+        world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+        crashes.run(world.migrate)
+        world.restart()
+        here, there = world.scene.here, world.scene.there
+        there.open().lookupByName("vm").suspend()
+        if not reachable:
+            here.stop_daemon()
+
+        recovery = Recovery(world.place(there), world.open, world.owners)
+        (recovered,) = recovery.run()
+        here.start_daemon()
+
+        assert recovered.action == "finished"
+        assert (world.claimed(), world.arrived()) == ({}, True)
+
+    def test_on_its_way(self, world):
+        """A guest that somebody pauses on its way is settled too."""
+        gate = killed_while_copying(world)
+        world.scene.here.open().lookupByName("vm").suspend()
+        gate.release()
+        world.group.wait_for_migrations()
+
+        (recovered,) = world.recover()
+
+        assert recovered.action == "finished"
+        assert (world.arrived(), world.broken()) == (True, [])
+
+    def test_while_it_comes_in(self, world):
+        """A guest is paused on its way too, and that says nothing."""
+        gate = killed_while_copying(world)
+        place = world.place(world.scene.there)
+        world.scene.here.stop_daemon()
+
+        (recovered,) = Recovery(
+            place, world.open, world.owners, source_gone=True
+        ).run()
+        gate.release()
+
+        assert recovered.action == "kept"
+
+
+def begin_later(world: crashes.Crashes, late: testing.Late) -> None:
+    """Let a late call begin when the source was found to have no job."""
+    there = world.scene.there.name
+
+    def effect(_link: object, call: Callable[[], object]) -> object:
+        try:
+            return call()
+        finally:
+            late.begin()
+
+    for nth in range(1, 99):
+        world.group.faults.on(
+            "lookupByUUIDString", effect, host=there, nth=nth
+        )
+
+
+class TestLate:
+    """A host may begin a call whose sender is gone."""
+
+    def test_after_a_death(self, world):
+        """A guest that seems to have stayed is looked at for a while."""
+        late = testing.Late()
+        world.group.faults.on("migrateToURI3", late, nth=2)
+        assert not crashes.run(world.migrate)
+        world.restart()
+        world.limits = dataclasses.replace(crashes.LIMITS, stable_s=0.5)
+        begin_later(world, late)
+
+        (recovered,) = world.recover()
+
+        assert recovered.action == "finished"
+        assert (world.arrived(), world.broken()) == (True, [])
+
+    def test_after_a_connection_broke(self, world):
+        """So it is by a process that lives, which aborts what begins."""
+        late = testing.Late(dies=False)
+        world.group.faults.on("migrateToURI3", late, nth=2)
+        world.limits = dataclasses.replace(crashes.LIMITS, stable_s=0.5)
+        begin_later(world, late)
+
+        outcome = world.migrate()
+        world.group.wait_for_migrations()
+
+        assert world.arrived() == (outcome.result == "migrated")
+        assert world.broken() == []
+
+    def test_only_for_a_while(self, world):
+        """One that does not begin within the limit is not waited for."""
+        world.group.faults.on("migrateToURI3", testing.Late(), nth=2)
+        assert not crashes.run(world.migrate)
+        world.restart()
+
+        (recovered,) = world.recover()
+
+        assert recovered.action == "undone"
+        assert (world.arrived(), world.broken()) == (False, [])
+
+    def test_an_answer_is_believed_at_once(self, world):
+        """Who hears that it failed need not wait."""
+        world.group.pace = crashes.fail_the_copy
+        world.limits = dataclasses.replace(crashes.LIMITS, stable_s=60.0)
+        started = time.monotonic()
+
+        outcome = world.migrate()
+
+        assert outcome.result == "failed"
+        assert time.monotonic() - started < world.limits.stable_s
+
+
 class TestAtTheSameTime:
     def test_two_recoveries(self, world):
         """Only one of them settles a claim."""
@@ -156,6 +273,65 @@ class TestLost:
 
         assert isinstance(outcome.error, exception.ClaimLost)
         assert (world.arrived(), world.broken()) == (False, [])
+
+    @pytest.mark.parametrize(
+        "step", [phases.Step.CREATE, phases.Step.PREPARE, phases.Step.MIGRATE]
+    )
+    def test_the_folder_vanishes(self, world, step):
+        """Without any ledger all that was made is undone as well."""
+        before = world.scene.snapshot()
+
+        class Remover(scenes.Silent):
+            def step(self, entered: phases.Step, detail: str) -> None:
+                if entered is step and world.folder.exists():
+                    shutil.rmtree(world.folder)
+
+        world.group.pace = crashes.fail_the_copy
+        outcome = GuestMigration(
+            world.scene.host(world.scene.here),
+            world.place(world.scene.there),
+            "vm",
+            observer=Remover(),
+        ).run()
+
+        assert outcome.result == "failed"
+        assert world.scene.snapshot() == before
+        assert any("ledger" in text for text in outcome.warnings)
+
+    def test_half_loaded_mdevs_cost_one_migration(self, world):
+        """Whatever nobody remembers is made usable by failing once."""
+        world.group.pace = crashes.fail_the_copy
+        world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+        assert not crashes.run(world.migrate)
+        world.restart()
+        world.group.pace = lambda _: None
+        (path,) = world.folder.glob("*.json")
+        path.write_text("{")
+        spoiled = world.scene.there.unusable_mdevs()
+
+        first, second = world.migrate(), world.migrate()
+
+        assert len(spoiled) == 2
+        assert (first.result, second.result) == ("failed", "migrated")
+        assert world.scene.there.unusable_mdevs() == set()
+        assert world.broken() == []
+
+    @pytest.mark.parametrize("step", [phases.Step.CREATE, phases.Step.MIGRATE])
+    def test_what_others_have_claimed_since_is_theirs(self, world, step):
+        """Who finds his claim gone undoes nothing that is another's by now."""
+        place = world.place(world.scene.there)
+        wanted = builders.wants(*crashes.kinds(2))
+        plan = place.provide(builders.instance(1), wanted)
+        (path,) = world.folder.glob("*.json")
+        path.unlink()
+        other = place.provide(builders.instance(2), wanted)
+        world.group.faults.forget_calls()
+
+        problems = place.roll_back(builders.instance(1), step, plan)
+
+        assert set(other.mdevs) == set(plan.mdevs)
+        assert problems == ()
+        assert "destroy" not in [c.name for c in world.group.faults.calls]
 
     def test_an_answer_that_is_late(self, world):
         """What a host creates after its caller died is found and removed."""

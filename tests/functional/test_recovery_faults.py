@@ -8,6 +8,7 @@ own; a new process recovers, and the guest is migrated from where it is.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -17,13 +18,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mdev_migrate import exception, testing
-from tests import crashes
+from tests import crashes, soak
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
 )
-#: Without MDEV_MIGRATE_SOAK only so many calls are tried, evenly spread.
-TRIED = 1000 if os.environ.get("MDEV_MIGRATE_SOAK") else 14
+#: Only so many calls are tried, evenly spread.
+TRIED = 1000 if soak.SOAKING else 14
+#: Waits long enough for a call that begins late.
+PATIENT = dataclasses.replace(crashes.LIMITS, listed_s=0.5, stable_s=0.5)
 #: How many mdevs, how many of them find one to reuse, and whether the copy
 #: fails.
 CASES = [
@@ -137,10 +140,51 @@ def test_the_recovery_dies_at_any_call(folders, wreck, copy_fails):
         world = make()
         world.group.faults.at(point, testing.die())
         crashes.run(world.recover)
+        world.group.faults.clear()  # It may have had to look less often.
         results[point] = _settled(world)
         world.owners.close()
 
     assert _report(f"recovery, {wreck}", results) == {}
+
+
+#: Calls that change a host.
+CHANGES = ("nodeDeviceCreateXML", "migrateToURI3", "destroy")
+#: Before which calls of a recovery a late call begins.
+MOMENTS = range(1, 13) if soak.SOAKING else (1, 5, 9)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("copy_fails", [False, True])
+def test_a_call_begins_late(folders, copy_fails, moment):
+    """A call that the host begins while recovery looks does no harm."""
+    case = (2, 1, copy_fails)
+    recorded = _make(next(folders), case)
+    results = {}
+    for point in _points(recorded, recorded.migrate):
+        if point.name not in CHANGES:
+            continue
+        world = _make(next(folders), case)
+        world.limits = PATIENT
+        world.group.faults.forget_calls()
+        late = testing.Late()
+        world.group.faults.at(point, late)
+        assert not crashes.run(world.migrate)
+        world.restart()
+        world.group.faults.on("*", _begin(late), nth=moment)
+        world.recover()
+        assert world.group.faults.pending() == []
+        results[point] = _settled(world)
+        world.owners.close()
+
+    assert _report(f"late, copy fails: {copy_fails}, {moment}", results) == {}
+
+
+def _begin(late: testing.Late) -> testing.Effect:
+    def effect(_link: object, call: Callable[[], object]) -> object:
+        late.begin()
+        return call()
+
+    return effect
 
 
 @pytest.mark.parametrize("copy_fails", [False, True])

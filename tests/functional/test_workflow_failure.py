@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is a migration that fails undone, so that a retry succeeds?"""
 
+import dataclasses
 import threading
 
 import libvirt
 import pytest
 
 from mdev_migrate import exception, service, testing
+from mdev_migrate.core import claims
 from mdev_migrate.core.phases import Step
-from mdev_migrate.workflow import Options
+from mdev_migrate.workflow import GuestMigration, Options, Outcome
 from tests import builders, scenes
 
 TYPES = ("mtty-1", "mtty-2")
@@ -256,9 +258,7 @@ def test_destination_daemon_stays_away():
 
 def test_destination_daemon_comes_back_while_undoing():
     """It is waited for, within the limit, and then all is undone."""
-    limits = service.Limits(
-        listed_s=1, busy_s=10, settle_s=1, poll_s=0.001, tries=3
-    )
+    limits = dataclasses.replace(scenes.LIMITS, busy_s=10)
     scene = scenes.Scene(TYPES, SPARE, limits=limits)
     _lose_peer(scene)
     tries = []
@@ -460,3 +460,74 @@ def test_two_migrations_race_for_the_last_instance():
         ["failed", "migrated"],
     )
     assert (scene.group.violations(), scene.claimed()) == ([], {})
+
+
+class _Overtaken(scenes.Silent):
+    """Begins another migration of the guest, at a step, and holds it."""
+
+    def __init__(self, scene: scenes.Scene, step: Step | None) -> None:
+        self.outcomes: list[Outcome] = []
+        self._step = step
+        self._gate = scene.group.hold("copy", 3)
+        self._first = threading.Thread(
+            target=lambda: self.outcomes.append(scene.migrate())
+        )
+
+    def begin(self) -> None:
+        self._gate.__enter__()
+        self._first.start()
+        self._gate.wait_reached()
+
+    def step(self, step: Step, detail: str) -> None:
+        if step is self._step and not self._first.ident:
+            self.begin()
+
+    def end(self) -> None:
+        self._gate.release()
+        self._first.join()
+
+
+@pytest.mark.parametrize(
+    ("step", "result"),
+    [(None, "refused"), (Step.PLAN, "failed"), (Step.MIGRATE, "failed")],
+)
+def test_another_migration_of_the_guest_is_left_alone(step, result):
+    """Whoever comes second, and to another host, does not abort the first."""
+    scene = scenes.Scene(TYPES)
+    third = scene.group.add_host("host-c", [testing.MttyParent()])
+    scene.claims[third.name] = claims.ClaimTable()
+    other = _Overtaken(scene, step)
+    if step is None:
+        other.begin()
+
+    second = GuestMigration(
+        scene.host(scene.here),
+        scene.destination(third),
+        "vm",
+        observer=other,
+    ).run()
+    held = scene.claims[scene.there.name].all()
+    other.end()
+
+    assert second.result == result
+    assert (third.all_mdevs(), scene.claims[third.name].all()) == ([], {})
+    assert list(held) == [builders.INSTANCE]
+    assert [outcome.result for outcome in other.outcomes] == ["migrated"]
+    assert scene.group.violations() == []
+
+
+def test_created_but_noticed_too_late():
+    """What libvirt made, and does not list yet, is not forgotten."""
+    scene = scenes.Scene(["mtty-1"])
+    scene.there.udev_lag = 9
+
+    def create(_link, call):
+        call()
+        raise _error("no node device found", libvirt.VIR_ERR_NO_NODE_DEVICE)
+
+    scene.group.faults.on("nodeDeviceCreateXML", create)
+
+    outcome = scene.migrate()
+    scene.there.notice_mdevs()
+
+    _assert_undone_and_retried(scene, outcome)

@@ -9,7 +9,6 @@ in each way, once, on hosts of its own.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import libvirt
 import pytest
 
 from mdev_migrate import testing
-from tests import scenes
+from tests import scenes, soak
 
 Effect = Callable[[], testing.Effect]
 
@@ -37,8 +36,8 @@ DEATHS: dict[str, Effect] = {
     "death-before": testing.die,
     "death-after": testing.die_after,
 }
-#: How many mdevs the guest has; also 5 with FAULTS=all.
-COUNTS = (1, 2, 5) if os.environ.get("FAULTS") == "all" else (1, 2)
+#: How many mdevs the guest has.
+COUNTS = (1, 2, 5) if soak.SOAKING else (1, 2)
 
 
 def _scene(count: int, *, copy_fails: bool) -> scenes.Scene:

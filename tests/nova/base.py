@@ -219,6 +219,9 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
             "nova.virt.libvirt.LibvirtDriver._get_instance_disk_info",
             lambda *args, **kwargs: [],
         )
+        if not STOCK:
+            ledgers = self.useFixture(fixtures.TempDir()).path
+            self.flags(state_dir=ledgers, group="mdev_migrate")
         self.configure_types(self.parent_types)
         self.start_host("source", self.source_versions)
         self.start_host("destination", self.destination_versions)

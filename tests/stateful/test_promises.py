@@ -25,14 +25,12 @@ from hypothesis import strategies as st
 from mdev_migrate import exception, ledger, libvirt_host, service, testing
 from mdev_migrate.core import claims
 from mdev_migrate.workflow import GuestMigration, Outcome, Recovery, clear
-from tests import builders, crashes
+from tests import builders, crashes, soak
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
 )
-SOAK = bool(os.environ.get("MDEV_MIGRATE_SOAK"))
-#: As long as a search may take all in all; a soak is for the night.
-EXAMPLES, STEPS = (300, 40) if SOAK else (25, 15)
+EXAMPLES, STEPS = (300, 40) if soak.SOAKING else (25, 15)
 PORTS = 6
 HOSTS = st.sampled_from(["host-a", "host-b"])
 GUESTS = st.integers(0, 2)

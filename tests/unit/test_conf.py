@@ -14,9 +14,8 @@ from mdev_migrate import conf
 
 @pytest.fixture
 def options():
-    """Return a configuration as Nova has it, with ours registered."""
+    """Return a configuration with ours registered."""
     found = cfg.ConfigOpts()
-    found.register_opt(cfg.StrOpt("instances_path", default="/instances"))
     conf.register(found)
     found([], default_config_files=[])
     return found
@@ -29,7 +28,7 @@ class TestOptions:
         """They are safe without a thought."""
         assert dict(options.mdev_migrate) == {
             "max_downtime": 10_000,
-            "state_dir": "/instances/mdev-migrate",
+            "state_dir": "/var/lib/mdev-migrate",
             "listed_timeout": 10.0,
             "busy_timeout": 60.0,
         }

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import pathlib
 import resource
@@ -11,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 
 import filelock
@@ -18,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mdev_migrate import exception, ledger, model
+from mdev_migrate import conf, exception, ledger, model
 from mdev_migrate.core import allocation, claims, ledger_text, phases
 from tests import builders
 
@@ -74,6 +77,14 @@ def no_room() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def ignoring_warnings() -> Iterator[None]:
+    """Let filelock say that it would use another kind of lock."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @pytest.fixture
@@ -148,6 +159,33 @@ class TestFileStore:
         assert bench.table().all() == {}
         assert len(bench.aside()) == 1
 
+    def test_of_a_newer_version(self, bench):
+        """What a newer program claimed is neither forgotten nor touched."""
+        bench.claim()
+        newer = b'{"format": "mdev-migrate ledger", "version": 2, "x": []}'
+        bench.path.write_bytes(newer)
+
+        with pytest.raises(exception.LedgerTooNew) as raised:
+            bench.claim(2)
+
+        assert bench.path.read_bytes() == newer
+        assert (bench.aside(), bench.reports) == ([], [])
+        assert "version 2" in str(raised.value)
+        assert "newer" in raised.value.hint
+
+    @pytest.mark.parametrize("version", ["0", '"2"', "1.5", "null"])
+    def test_of_no_version(self, bench, version):
+        """What only looks like a version is damaged."""
+        bench.claim()
+        text = bench.path.read_text()
+        assert '"version": 1,' in text
+        bench.path.write_text(
+            text.replace('"version": 1,', f'"version": {version},')
+        )
+
+        assert bench.table().all() == {}
+        assert len(bench.aside()) == 1
+
     def test_far_too_long(self, bench):
         """A huge file is put aside without being read."""
         bench.claim()
@@ -170,6 +208,48 @@ class TestFileStore:
         found = bench.table().all()
 
         assert found == {} or cut == text
+
+    @pytest.mark.parametrize("kind", ["link", "zero", "pipe", "folder"])
+    def test_no_file(self, bench, kind):
+        """What is no file is put aside, neither followed nor waited for."""
+        bench.claim()
+        text = bench.path.read_bytes()
+        bench.path.unlink()
+        elsewhere = bench.folder.parent / "elsewhere"
+        elsewhere.write_bytes(text)
+        make = {
+            "link": lambda: bench.path.symlink_to(elsewhere),
+            "zero": lambda: bench.path.symlink_to("/dev/zero"),
+            "pipe": lambda: os.mkfifo(bench.path),
+            "folder": bench.path.mkdir,
+        }
+        make[kind]()
+
+        assert bench.table().all() == {}
+        assert len(bench.reports) == 1
+        assert elsewhere.read_bytes() == text
+        bench.claim()
+
+    @pytest.mark.parametrize("name", ["claims", "owners"])
+    def test_a_lock_that_is_a_link(self, bench, name):
+        """Somebody else's file is neither locked nor emptied."""
+        bench.folder.mkdir(parents=True)
+        victim = bench.folder / "victim"
+        victim.write_text("precious")
+        names = {
+            "claims": bench.path.with_suffix(".lock"),
+            "owners": bench.folder / "owners.lock",
+        }
+        names[name].symlink_to(victim)
+        use = {
+            "claims": lambda: bench.table().all(),
+            "owners": lambda: ledger.Owners(bench.folder, "test"),
+        }
+
+        with pytest.raises(exception.LedgerUnusable):
+            use[name]()
+
+        assert victim.read_text() == "precious"
 
     def test_locked_for_too_long(self, bench):
         """Who cannot have the lock says so, with a hint."""
@@ -232,6 +312,42 @@ class TestFileStore:
             for path in bench.folder.iterdir()
         }
         assert modes == {".json": 0o660, ".lock": 0o660}
+
+    def test_stays_shared(self, bench):
+        """Locks that are used again stay open to the folder's group."""
+        bench.folder.mkdir(parents=True)
+        bench.folder.chmod(0o770)
+
+        owners = ledger.Owners(bench.folder, "test")
+        for _ in range(2):
+            bench.claim()
+            owners.lives(claims.Note(token=builders.uuid(1)))
+
+        modes = {
+            stat.S_IMODE(path.stat().st_mode)
+            for path in bench.folder.iterdir()
+        }
+        assert modes == {0o660}
+
+    def test_without_locks(self, bench, monkeypatch):
+        """A file system that cannot lock is refused: nothing else will do."""
+
+        def flock(*_: object) -> None:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+        for use in (
+            lambda: bench.table(limit_s=0.05).all(),
+            lambda: ledger.Owners(bench.folder, "test", lock_limit_s=0.05),
+        ):
+            with (
+                ignoring_warnings(),
+                pytest.raises(exception.LedgerUnusable, match="support flock"),
+            ):
+                use()
+
+        assert not list(bench.folder.glob("*.json"))
 
     def test_private_by_default(self, bench):
         """A ledger names guests and hosts: others need not know."""
@@ -358,16 +474,41 @@ class TestOwners:
 
 
 class TestDefaultFolder:
-    def test_of_a_user(self, monkeypatch):
-        """A user who may not write to /var has a folder of his own."""
+    @pytest.fixture
+    def shared(self, tmp_path, monkeypatch):
+        """Return where all programs of the machine keep claims."""
+        shared = tmp_path / "lib" / "mdev-migrate"
+        shared.parent.mkdir()
+        monkeypatch.setattr(ledger, "SHARED", shared)
+        return shared
+
+    @pytest.fixture
+    def nobody(self, monkeypatch):
+        """Be a user who may write nowhere."""
         monkeypatch.setattr(os, "access", lambda *_: False)
+
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_shared(self, shared, exists):
+        """All share the folder that they may make, or that is there."""
+        if exists:
+            shared.mkdir()
+
+        assert ledger.default_folder() == shared
+
+    def test_closed(self, shared, nobody):
+        """A shared folder is not passed over by those who may not use it."""
+        shared.mkdir()
+
+        assert ledger.default_folder() == shared
+
+    def test_of_a_user(self, shared, nobody, monkeypatch):
+        """Where none is shared, a user has a folder of his own."""
         monkeypatch.setenv("XDG_STATE_HOME", "/home/me/state")
 
         assert str(ledger.default_folder()) == "/home/me/state/mdev-migrate"
 
-    def test_relative_is_ignored(self, monkeypatch):
+    def test_relative_is_ignored(self, shared, nobody, monkeypatch):
         """A folder that depends on where one stands is none."""
-        monkeypatch.setattr(os, "access", lambda *_: False)
         monkeypatch.setenv("XDG_STATE_HOME", "state")
         monkeypatch.setenv("HOME", "/home/me")
 
@@ -375,11 +516,11 @@ class TestDefaultFolder:
             "/home/me/.local/state/mdev-migrate"
         )
 
-    def test_of_root(self, monkeypatch):
-        """All who may write to /var share one folder."""
-        monkeypatch.setattr(os, "access", lambda *_: True)
+    def test_of_nova(self):
+        """Nova and the command look at the same place by default."""
+        (option,) = (o for o in conf.OPTIONS if o.name == "state_dir")
 
-        assert str(ledger.default_folder()) == "/var/lib/mdev-migrate"
+        assert option.default == str(ledger.SHARED)
 
 
 class TestClaimTable:

@@ -129,11 +129,13 @@ class TestPhases:
         assert ranks == sorted(ranks)
 
 
-#: How a host may know a guest: not at all, shut off, paused, running.
+#: How a host may know a guest: not at all, shut off, paused for a migration
+#: or for nobody knows what, suspended, running.
 STATES = {
     "unknown": None,
     "off": builders.guest(active=False, running=False),
     "paused": builders.guest(active=True, running=False),
+    "suspended": builders.guest(active=True, running=False, suspended=True),
     "running": builders.guest(active=True, running=True),
 }
 
@@ -148,10 +150,10 @@ class TestWhereabouts:
         """Arrived or stayed only if it is beyond doubt."""
         found = whereabouts.tell(STATES[here], STATES[there], job=job)
 
-        active = ("paused", "running")
+        active = ("paused", "suspended", "running")
         if here not in active and there not in active:
             expected = Whereabouts.NOWHERE
-        elif there == "running" and here not in active:
+        elif there in ("suspended", "running") and here not in active:
             expected = Whereabouts.ARRIVED
         elif here in active and there not in active and not job:
             expected = Whereabouts.STAYED

@@ -159,3 +159,20 @@ def test_what_is_no_uuid_is_refused_by_libvirt(host):
         host.open().lookupByUUIDString("none")
 
     assert error.value.get_error_code() == libvirt.VIR_ERR_INVALID_ARG
+
+
+class TestPause:
+    def test_paused_and_resumed(self, host):
+        """Somebody may pause a guest, and let it go on."""
+        host.add_guest("vm", GUEST)
+        guest = host.open().lookupByName("vm")
+
+        guest.suspend()
+        paused = guest.state()
+        guest.resume()
+
+        assert paused == [
+            libvirt.VIR_DOMAIN_PAUSED,
+            libvirt.VIR_DOMAIN_PAUSED_USER,
+        ]
+        assert guest.state()[0] == libvirt.VIR_DOMAIN_RUNNING

@@ -423,6 +423,75 @@ class TestOfTheHostNotTheClient:
         ]
         assert used == {TARGET_MDEV: "vm"}
 
+    def test_the_source_is_paused_at_the_switch_over(self):
+        """Neither host runs it then; both say that a migration is why."""
+        pair = Pair()
+
+        with pair.held("finish"):
+            states = [
+                host.open().lookupByName("vm").state()
+                for host in (pair.source, pair.destination)
+            ]
+
+        paused = [
+            libvirt.VIR_DOMAIN_PAUSED,
+            libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+        ]
+        assert states == [paused, paused]
+        assert pair.destination.open().lookupByName("vm").state() == [
+            libvirt.VIR_DOMAIN_RUNNING,
+            libvirt.VIR_DOMAIN_RUNNING_MIGRATED,
+        ]
+
+    def test_a_guest_that_is_paused_arrives_so(self):
+        """The reason is whoever paused it, not the migration."""
+        pair = Pair()
+        pair.guest.suspend()
+
+        pair.migrate()
+
+        assert pair.destination.open().lookupByName("vm").state() == [
+            libvirt.VIR_DOMAIN_PAUSED,
+            libvirt.VIR_DOMAIN_PAUSED_USER,
+        ]
+
+    def test_a_guest_that_is_paused_meanwhile_goes_on(self):
+        """As with virsh, which pauses one whose migration takes too long."""
+        pair = Pair()
+
+        with pair.held("copy", 3):
+            pair.guest.suspend()
+            here = pair.guest.state()
+        pair.group.wait_for_migrations()
+
+        assert here[1] == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
+        assert pair.destination.open().lookupByName("vm").state() == [
+            libvirt.VIR_DOMAIN_RUNNING,
+            libvirt.VIR_DOMAIN_RUNNING_MIGRATED,
+        ]
+
+    @pytest.mark.parametrize("name", ["suspend", "resume"])
+    def test_nobody_pauses_what_comes_in(self, name):
+        """Its job is not over."""
+        pair = Pair()
+
+        with pair.held("copy", 3):
+            guest = pair.destination.open().lookupByName("vm")
+            with pytest.raises(libvirt.libvirtError, match="state change"):
+                getattr(guest, name)()
+
+    def test_a_copy_that_fails_at_last_lets_the_source_go_on(self):
+        """It was paused for the switch-over that did not come."""
+        pair = Pair(target_type="mtty-2")
+
+        with pytest.raises(libvirt.libvirtError):
+            pair.migrate()
+
+        assert pair.guest.state() == [
+            libvirt.VIR_DOMAIN_RUNNING,
+            libvirt.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED,
+        ]
+
 
 class TestProgress:
     def test_before_the_copy_there_are_no_totals(self):

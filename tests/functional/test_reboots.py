@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What if a host reboots while a guest is on its way?"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import pytest
+
+from mdev_migrate import testing
+from tests import crashes
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+#: Before the copy, in it, and when the guest is about to run.
+PHASES = [("prepare", 0), ("copy", 1), ("copy", 5), ("load", 0), ("finish", 0)]
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> crashes.Crashes:
+    """Return hosts and a guest with two mdevs, one to be reused."""
+    return crashes.Crashes(tmp_path, crashes.kinds(2), ["mtty-1"])
+
+
+def at(phase: str, number: int, act: Callable[[], object]) -> testing.Step:
+    """Return a pace that acts at one step of a migration."""
+
+    def pace(step: testing.Step) -> None:
+        if (step.phase, step.number) == (phase, number):
+            act()
+
+    return pace
+
+
+def dies(world: crashes.Crashes) -> None:
+    """Let the process die that migrates, and a new one recover."""
+    assert not crashes.run(world.migrate)
+    world.restart()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(("phase", "number"), PHASES)
+def test_the_destination(world, phase, number, killed):
+    """The guest stays; nothing is left claimed, and a retry succeeds."""
+
+    def act() -> None:
+        if killed:
+            world.group.kill_process()
+        world.scene.there.reboot()
+
+    world.group.pace = at(phase, number, act)
+    if killed:
+        dies(world)
+    else:
+        assert world.migrate().result == "failed"
+    world.group.pace = lambda _: None
+    # Not defined, so the reboot took it, unless it was made again.
+    world.spares = set()
+
+    world.recover()
+
+    assert (world.arrived(), world.claimed()) == (False, {})
+    assert world.group.violations() == []
+    assert world.scene.there.unusable_mdevs() == set()
+    outcome = world.migrate()
+    assert (outcome.result, world.arrived()) == ("migrated", True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(("phase", "number"), PHASES)
+def test_the_source(world, phase, number, killed):
+    """The guest is stopped by that, not by us; nothing is left of it."""
+    before = set(world.scene.there.mdevs())
+
+    def act() -> None:
+        if killed:
+            world.group.kill_process()
+        world.scene.here.reboot()
+
+    world.group.pace = at(phase, number, act)
+    if killed:
+        dies(world)
+    else:
+        assert world.migrate().result == "failed"
+
+    world.recover()
+
+    assert world.claimed() == {}
+    assert world.group.violations() == []
+    assert set(world.scene.there.mdevs()) == before
+    assert world.scene.there.unusable_mdevs() == set()
+
+
+def test_after_it_arrived(world):
+    """A guest that the destination's reboot stops leaves no claim behind."""
+    world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+    dies(world)
+    world.scene.there.reboot()
+
+    world.recover()
+
+    assert world.claimed() == {}
+    assert world.group.violations() == []
