@@ -22,9 +22,10 @@ from lxml import etree
 from oslo_versionedobjects import base, fields
 
 from mdev_migrate import objects, service, testing
+from mdev_migrate.boots import BOOTS, while_booting
 from mdev_migrate.compute import MdevCompute
 from mdev_migrate.core import claims
-from mdev_migrate.driver import BOOTS, MdevLiveMigrationMixin, while_booting
+from mdev_migrate.driver import MdevLiveMigrationMixin
 from tests import builders
 
 #: Short, so that no test waits; long enough for a few tries.
@@ -51,6 +52,7 @@ class MigrateData(objects.LibvirtLiveMigrateData):
     fields: ClassVar[dict[str, Any]] = {
         **objects.MDEV_FIELDS,
         "is_shared_instance_path": fields.BooleanField(),
+        "migration": fields.Field(fields.FieldType()),
     }
 
 
@@ -116,6 +118,14 @@ class Guest:
         params = {"destination_xml": destination_xml}
         self._domain.migrateToURI3(destination, params, flags)
 
+    def get_power_state(self, host: Any) -> int:
+        """Return Nova's number of the state, which is libvirt's."""
+        return self._domain.state()[0]
+
+    def has_persistent_configuration(self) -> int:
+        """Tell whether the guest is defined."""
+        return self._domain.isPersistent()
+
     def migrate_configure_max_downtime(self, mstime: int) -> None:
         """Limit the downtime."""
         self.calls.append(("downtime", {"mstime": mstime}))
@@ -164,7 +174,11 @@ class Host:
 
     def list_guests(self, only_running: bool = True) -> list[Guest]:
         """Return the guests."""
-        return [Guest(domain) for domain in self._connection.listAllDomains()]
+        active = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        domains = self._connection.listAllDomains(
+            active if only_running else 0
+        )
+        return [Guest(domain) for domain in domains]
 
     def device_lookup_by_name(self, name: str) -> testing.SimulatedNodeDevice:
         """Return a node device."""
@@ -433,8 +447,15 @@ class StockDriver:
 
     @noted
     def _hard_reboot(self, context, instance, allocations=None):
-        """Return the mdevs that the guest is rebuilt with."""
-        return self._get_all_assigned_mediated_devices(instance)
+        """Make the guest anew; return the mdevs that it is rebuilt with."""
+        mdevs = self._get_all_assigned_mediated_devices(instance)
+        for domain in self._host.get_connection().listAllDomains():
+            if domain.UUIDString() == instance.uuid:
+                domain.destroy()
+                domain.undefine()
+        self.during_boot()
+        self.simulated.add_guest(instance.uuid, instance.uuid, list(mdevs))
+        return mdevs
 
     # mdevs.
 

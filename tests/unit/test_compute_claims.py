@@ -206,7 +206,7 @@ class TestRemoval:
     """How an mdev is removed from a real host, whatever it says."""
 
     def _undo(self, cloud):
-        cloud.destination.mdev_migration.undo(standin.instance().uuid)
+        cloud.destination.mdev_migration.ends.undo(standin.instance().uuid)
 
     def test_node_device_without_destroy(self, cloud, which, caplog):
         """An older binding: the mdev is left, and said."""
