@@ -8,7 +8,6 @@ which are the same from Nova 25 to 34; Nova itself is never imported.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -73,7 +72,6 @@ class MdevCompute:
         self.targets = TargetClaims(
             driver, self.service, self.promises, self.ends, nova.vgpu_lock
         )
-        self._thread = threading.local()
 
     @contextlib.contextmanager
     def refusals(self, instance: Any) -> Iterator[None]:
@@ -152,30 +150,3 @@ class MdevCompute:
                 str(precheck.MIN_LIBVIRT),
                 str(precheck.MIN_QEMU),
             )
-
-    # Whose directory --------------------------------------------------
-
-    @contextlib.contextmanager
-    def sparing_directory(self, migrate_data: Any) -> Iterator[bool]:
-        """Guard an instance's directory that both hosts share.
-
-        Where a claim is the only reason to clean up, some releases delete
-        the directory of the guest that runs on the other host (Launchpad
-        bug 2080436).
-
-        :returns: whether it is guarded within the block.
-        """
-        spare = objects.has_mdevs(migrate_data) and bool(
-            getattr(migrate_data, "is_shared_instance_path", False)
-        )
-        outer = self.spares_directory
-        self._thread.spare = outer or spare
-        try:
-            yield self.spares_directory
-        finally:
-            self._thread.spare = outer
-
-    @property
-    def spares_directory(self) -> bool:
-        """Tell whether this thread must not delete a directory."""
-        return bool(getattr(self._thread, "spare", False))

@@ -8,7 +8,7 @@ of Nova's ComputeDriver and LibvirtDriver, 25 to 34.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oslo_log import log
 
@@ -16,16 +16,12 @@ from mdev_migrate import objects
 from mdev_migrate.compute import MdevCompute
 from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
 from mdev_migrate.promises import ClaimedMdevs
+from mdev_migrate.shared_directory import SharedDirectoryMixin
 
 LOG = log.getLogger(__name__)
 
-if TYPE_CHECKING:
-    _Driver = Any
-else:
-    _Driver = object
 
-
-class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
+class MdevLiveMigrationMixin(SharedDirectoryMixin):
     """Live migration of guests with mdevs, for a LibvirtDriver.
 
     Must come before the stock class in the bases of the composed class,
@@ -289,7 +285,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Destination: undo what was made for the guest."""
         try:
-            with self.mdev_migration.sparing_directory(migrate_data):
+            with self.mdev_sparing_directory(migrate_data):
                 return super().rollback_live_migration_at_destination(
                     context,
                     instance,
@@ -307,36 +303,6 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         """Undo what was made for an instance that was deleted meanwhile."""
         self.mdev_migration.ends.undo(instance.uuid)
         return super().cleanup_lingering_instance_resources(instance)
-
-    def cleanup(
-        self,
-        context: Any,
-        instance: Any,
-        network_info: Any,
-        block_device_info: Any = None,
-        destroy_disks: bool = True,
-        migrate_data: Any = None,
-        destroy_vifs: bool = True,
-        destroy_secrets: bool = True,
-    ) -> Any:
-        """Clean up, but never delete a directory that both hosts share."""
-        with self.mdev_migration.sparing_directory(migrate_data) as spared:
-            return super().cleanup(
-                context,
-                instance,
-                network_info,
-                block_device_info,
-                destroy_disks and not spared,
-                migrate_data,
-                destroy_vifs,
-                destroy_secrets,
-            )
-
-    def _cleanup(self, *args: Any, **kwargs: Any) -> Any:
-        if self.mdev_migration.spares_directory:
-            kwargs["cleanup_instance_dir"] = False
-            kwargs["cleanup_instance_disks"] = False
-        return super()._cleanup(*args, **kwargs)
 
     # Who holds what ---------------------------------------------------
 

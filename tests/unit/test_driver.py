@@ -194,7 +194,7 @@ class TestSignatures:
         "name",
         [
             name
-            for name in vars(MdevLiveMigrationMixin)
+            for name in dir(MdevLiveMigrationMixin)
             if hasattr(standin.NewerStockDriver, name)
             and not name.startswith("__")
             and name != "_cleanup"
