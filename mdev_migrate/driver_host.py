@@ -207,9 +207,11 @@ class DriverHost:
             if not hasattr(device, "destroy"):
                 LOG.warning("Node devices cannot be removed: %s", name)
                 return False
-            device.destroy()
+            # First: an mdev that is only defined is found by nobody, and
+            # is there again when the host has rebooted.
             if device.isPersistent():
                 device.undefine(0)
+            device.destroy()
         except Exception as error:
             if any(found == mdev for _, found in self._devices()):
                 raise exception.MdevBusy(

@@ -151,12 +151,14 @@ class Host:
         self._simulated = simulated
 
     def get_connection(self) -> testing.SimulatedConnection:
-        """Return the connection."""
+        """Return the connection, opened anew if it broke."""
+        if not self._connection.isAlive():
+            self._connection = self._simulated.open()
         return self._connection
 
     def get_hostname(self) -> str:
         """Return the hypervisor's name."""
-        return self._connection.getHostname()
+        return self.get_connection().getHostname()
 
     def get_capabilities(self) -> Any:
         """Return what the mixin reads of the capabilities."""
@@ -167,7 +169,7 @@ class Host:
     def get_guest(self, which: Any) -> Guest:
         """Return an instance's guest."""
         try:
-            domain = self._connection.lookupByUUIDString(which.uuid)
+            domain = self.get_connection().lookupByUUIDString(which.uuid)
         except libvirt.libvirtError as error:
             raise StockError(f"no guest {which.uuid}") from error
         return Guest(domain)
@@ -175,14 +177,14 @@ class Host:
     def list_guests(self, only_running: bool = True) -> list[Guest]:
         """Return the guests."""
         active = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-        domains = self._connection.listAllDomains(
+        domains = self.get_connection().listAllDomains(
             active if only_running else 0
         )
         return [Guest(domain) for domain in domains]
 
     def device_lookup_by_name(self, name: str) -> testing.SimulatedNodeDevice:
         """Return a node device."""
-        return self._connection.nodeDeviceLookupByName(name)
+        return self.get_connection().nodeDeviceLookupByName(name)
 
 
 class ProviderTree:
@@ -602,7 +604,10 @@ class NewerMixedDriver(_Made, NewerStockDriver):
     """The mixin on Nova 29 to 34."""
 
 
-for _class in (MixedDriver, NewerMixedDriver):
+#: The mixin on all releases.
+MIXED = (MixedDriver, NewerMixedDriver)
+
+for _class in MIXED:
     for _name in BOOTS:
         setattr(_class, _name, while_booting(_class.__bases__[1], _name))
 
