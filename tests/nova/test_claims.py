@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a claim end if those who should end it are gone?
 
-Every test fails on stock Nova 29 and 34: claims stay until nova-compute is
+On stock Nova 29 and 34 they do not: claims stay until nova-compute is
 restarted, and what was created stays for good.
 """
 
