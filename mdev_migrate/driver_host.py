@@ -94,10 +94,6 @@ class DriverHost:
         guest = self._driver._host.get_guest(instance)
         return str(guest.get_xml_desc())
 
-    def guest_mdevs(self, instance: Any) -> tuple[model.GuestMdev, ...]:
-        """Return the mdevs of an instance's guest, none if it has none."""
-        return guest_xml.read_mdevs(self.domain_xml(instance))
-
     def guest(
         self, instance: Any, guest_mdevs: Iterable[model.GuestMdev]
     ) -> model.Guest:

@@ -115,7 +115,10 @@ class Guest:
     ) -> None:
         """Migrate, handing over one document as Nova does."""
         self.calls.append(("migrate", {**locals(), **newer}))
-        params = {"destination_xml": destination_xml}
+        params = {
+            "destination_xml": destination_xml,
+            "persistent_xml": destination_xml,
+        }
         self._domain.migrateToURI3(destination, params, flags)
 
     def get_power_state(self, host: Any) -> int:
