@@ -456,8 +456,11 @@ class StockDriver:
         mdevs = self._get_all_assigned_mediated_devices(instance)
         for domain in self._host.get_connection().listAllDomains():
             if domain.UUIDString() == instance.uuid:
-                domain.destroy()
-                domain.undefine()
+                defined = domain.isPersistent()
+                if domain.isActive():
+                    domain.destroy()
+                if defined:
+                    domain.undefine()
         self.during_boot()
         self.simulated.add_guest(instance.uuid, instance.uuid, list(mdevs))
         return mdevs

@@ -71,11 +71,12 @@ class TestSourceKilled(base.MdevComputesTestCase):
 
     def test_preparing(self):
         """It died while the destination prepared itself."""
-
-        def die(manager: Any, ctxt: Any, *args: Any) -> None:
-            manager._set_migration_status(args[3], "preparing")
-
-        server = self._leave("preparing", MANAGER + "_do_live_migration", die)
+        server = self._leave(
+            "queued", MANAGER + "_do_live_migration", _nothing
+        )
+        migration = self.migration(server)
+        migration.status = "preparing"
+        migration.save()
         self._start_source(server)
 
         self._assert_ends()

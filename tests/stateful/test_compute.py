@@ -86,8 +86,8 @@ class Destination(RuleBasedStateMachine):
 
     # The migration of a guest.
 
-    @rule(number=st.sampled_from(GUESTS))
-    def check(self, number):
+    @rule(number=st.sampled_from(GUESTS), at_once=st.booleans())
+    def check(self, number, at_once=False):
         if number in self.checked or not self._domain(number, self.cloud.here):
             return
         self.migrations += 1
@@ -102,11 +102,15 @@ class Destination(RuleBasedStateMachine):
         data.migration = migration
         self.cloud.migrations[migration.uuid] = ("running", "host-b")
         self.checked[number] = migration, data
+        if at_once:
+            self._prepare(number)
 
     @precondition(lambda self: self.checked)
     @rule(choice=st.data())
     def prepare(self, choice):
-        number = choice.draw(st.sampled_from(sorted(self.checked)))
+        self._prepare(choice.draw(st.sampled_from(sorted(self.checked))))
+
+    def _prepare(self, number):
         _, data = self.checked[number]
         try:
             self.cloud.prepare(standin.instance(number), data)
