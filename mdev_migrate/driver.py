@@ -8,57 +8,20 @@ of Nova's ComputeDriver and LibvirtDriver, 25 to 34.
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, ItemsView, Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate.compute import MdevCompute, has_mdevs, target_mdevs
+from mdev_migrate import objects
+from mdev_migrate.compute import MdevCompute
 from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
+from mdev_migrate.promises import ClaimedMdevs
+from mdev_migrate.shared_directory import SharedDirectoryMixin
 
 LOG = log.getLogger(__name__)
 
-if TYPE_CHECKING:
-    _Driver = Any
-else:
-    _Driver = object
 
-
-class ClaimedMdevs(MutableMapping[str, list[str]]):
-    """The claims as ``instance_claimed_mdevs``: mdev UUIDs by instance UUID.
-
-    Nova 29 and later have a dict of that name, which stock code reads and
-    pops. Nothing is ever put in from there: the mixin claims by itself.
-    """
-
-    def __init__(self, now: Callable[[], dict[str, list[str]]]) -> None:
-        self._now = now
-
-    def __getitem__(self, instance_uuid: str) -> list[str]:
-        return self._now()[instance_uuid]
-
-    def __setitem__(self, instance_uuid: str, mdevs: list[str]) -> None:
-        raise TypeError("target mdevs are claimed by the mixin alone")
-
-    def __delitem__(self, instance_uuid: str) -> None:
-        """Leave the claim: the mixin's own hooks end it, and undo it."""
-        if instance_uuid not in self._now():
-            raise KeyError(instance_uuid)
-
-    def items(self) -> ItemsView[str, list[str]]:
-        """Return the claims as they are now, all at once."""
-        return self._now().items()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
-
-    def __len__(self) -> int:
-        return len(self._now())
-
-
-class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
+class MdevLiveMigrationMixin(SharedDirectoryMixin):
     """Live migration of guests with mdevs, for a LibvirtDriver.
 
     Must come before the stock class in the bases of the composed class,
@@ -96,11 +59,11 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     def init_host(self, host: str) -> None:
         """End what ended while this service was down."""
         super().init_host(host)
-        self.mdev_migration.drop_ended()
+        self.mdev_migration.ends.drop_ended()
 
     def get_available_resource(self, nodename: str) -> Any:
         """End, once in each period, what nobody else ended."""
-        self.mdev_migration.drop_ended()
+        self.mdev_migration.ends.drop_ended()
         return super().get_available_resource(nodename)
 
     # Pre-checks -------------------------------------------------------
@@ -116,7 +79,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Destination: say whether this host takes guests with mdevs."""
         with self.mdev_migration.refusals(instance):
-            wanted = self.mdev_migration.wants_mdevs(instance)
+            wanted = self.mdev_migration.host.wants_mdevs(instance)
             if wanted:
                 self.mdev_migration.check_destination()
         data = super().check_can_live_migrate_destination(
@@ -164,7 +127,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         Stands in for Nova's own step of that name (29 and later).
         """
         with self.mdev_migration.refusals(instance):
-            targets = self.mdev_migration.claim_targets(
+            targets = self.mdev_migration.targets.claim(
                 instance,
                 migrate_data,
                 allocs,
@@ -191,9 +154,9 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         migrate_data: Any,
     ) -> Any:
         """Destination: see that the target mdevs are ready."""
-        if has_mdevs(migrate_data):
+        if objects.has_mdevs(migrate_data):
             with self.mdev_migration.refusals(instance):
-                self.mdev_migration.prepare_targets(instance, migrate_data)
+                self.mdev_migration.targets.prepare(instance, migrate_data)
         return super().pre_live_migration(
             context,
             instance,
@@ -219,9 +182,12 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         migration ended and recovers the guest. Raised from here it would,
         since Nova 32.2, put a guest that runs well into ERROR besides.
         """
-        operation = super()._live_migration_operation
-        if not has_mdevs(migrate_data):
-            return operation(
+        leaving = objects.has_mdevs(migrate_data)
+        try:
+            if leaving:
+                targets = objects.received_target_mdevs(migrate_data)
+                guest = OutgoingGuest(guest, targets)
+            return super()._live_migration_operation(
                 context,
                 instance,
                 dest,
@@ -230,18 +196,9 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
                 guest,
                 device_names,
             )
-        try:
-            outgoing = OutgoingGuest(guest, target_mdevs(migrate_data))
-            return operation(
-                context,
-                instance,
-                dest,
-                block_migration,
-                migrate_data,
-                outgoing,
-                device_names,
-            )
         except Exception:
+            if not leaving:
+                raise
             LOG.exception("Live migration failed", instance=instance)
             return None
 
@@ -260,7 +217,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Source: watch the migration; never pause or post-copy it."""
         monitored = None
-        if has_mdevs(migrate_data):
+        if objects.has_mdevs(migrate_data):
             monitored = MonitoredGuest(guest, self.mdev_downtime_factor())
             self.mdev_monitored[instance.uuid] = monitored
         try:
@@ -315,7 +272,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
                 block_device_info,
             )
         finally:
-            self.mdev_migration.finish(instance.uuid)
+            self.mdev_migration.ends.finish(instance.uuid)
 
     def rollback_live_migration_at_destination(
         self,
@@ -328,7 +285,7 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
     ) -> Any:
         """Destination: undo what was made for the guest."""
         try:
-            with self.mdev_migration.sparing_directory(migrate_data):
+            with self.mdev_sparing_directory(migrate_data):
                 return super().rollback_live_migration_at_destination(
                     context,
                     instance,
@@ -338,44 +295,14 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
                     migrate_data,
                 )
         finally:
-            self.mdev_migration.undo(
+            self.mdev_migration.ends.undo(
                 getattr(instance, "uuid", instance), migrate_data
             )
 
     def cleanup_lingering_instance_resources(self, instance: Any) -> Any:
         """Undo what was made for an instance that was deleted meanwhile."""
-        self.mdev_migration.undo(instance.uuid)
+        self.mdev_migration.ends.undo(instance.uuid)
         return super().cleanup_lingering_instance_resources(instance)
-
-    def cleanup(
-        self,
-        context: Any,
-        instance: Any,
-        network_info: Any,
-        block_device_info: Any = None,
-        destroy_disks: bool = True,
-        migrate_data: Any = None,
-        destroy_vifs: bool = True,
-        destroy_secrets: bool = True,
-    ) -> Any:
-        """Clean up, but never delete a directory that both hosts share."""
-        with self.mdev_migration.sparing_directory(migrate_data) as spared:
-            return super().cleanup(
-                context,
-                instance,
-                network_info,
-                block_device_info,
-                destroy_disks and not spared,
-                migrate_data,
-                destroy_vifs,
-                destroy_secrets,
-            )
-
-    def _cleanup(self, *args: Any, **kwargs: Any) -> Any:
-        if self.mdev_migration.spares_directory:
-            kwargs["cleanup_instance_dir"] = False
-            kwargs["cleanup_instance_disks"] = False
-        return super()._cleanup(*args, **kwargs)
 
     # Who holds what ---------------------------------------------------
 
@@ -390,31 +317,18 @@ class MdevLiveMigrationMixin(_Driver):  # type: ignore[misc]
         promised = promises.by_mdev() if instance is None else {}
         with promises.hidden():
             assigned = super()._get_all_assigned_mediated_devices(instance)
+        if instance is not None:
+            promises.hold(assigned)
         return {**promised, **assigned}
 
     def _allocate_mdevs(self, allocations: Any) -> Any:
         """Let Nova choose mdevs for a boot, and hold them until it is up."""
-        return self.mdev_migration.allocate_for_boot(allocations)
+        return self.mdev_migration.targets.allocate_for_boot(allocations)
 
-
-#: The driver's methods that boot a guest with what Nova allocated for it.
-BOOTS = ("spawn", "finish_migration", "_hard_reboot")
-
-
-def while_booting(base: type, name: str) -> Callable[..., Any]:
-    """Wrap a method that boots a guest: what it is allocated stays its own.
-
-    :param base: the driver whose method is called.
-    :returns: a method of the same signature.
-    """
-    stock = getattr(base, name)
-    signature = inspect.signature(stock)
-
-    @functools.wraps(stock)
-    def booting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(self, *args, **kwargs).arguments
-        with self.mdev_migration.promises.booting(given["instance"].uuid):
-            return getattr(base, name)(self, *args, **kwargs)
-
-    booting.__signature__ = signature  # type: ignore[attr-defined]
-    return booting
+    def _create_new_mediated_device(
+        self, parent: Any, uuid: Any = None
+    ) -> Any:
+        """Create an mdev; one for a migration is claimed first."""
+        return super()._create_new_mediated_device(
+            parent, uuid=uuid or self.mdev_migration.targets.claim_new()
+        )

@@ -10,7 +10,7 @@ to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from oslo_log import log
@@ -21,6 +21,15 @@ from mdev_migrate.core import guest_xml
 LOG = log.getLogger(__name__)
 
 _KERNEL = pathlib.Path("/proc/sys/kernel/osrelease")
+#: Two of Nova's numbers of power states.
+_RUNNING, _PAUSED = 1, 3
+
+
+def extra_specs(instance: Any) -> Mapping[str, str]:
+    """Return what an instance's flavor asks for besides."""
+    flavor = getattr(instance, "flavor", None)
+    specs: Mapping[str, str] = getattr(flavor, "extra_specs", None) or {}
+    return specs
 
 
 class DriverHost:
@@ -31,14 +40,14 @@ class DriverHost:
 
     @property
     def name(self) -> str:
-        """The hypervisor's hostname."""
-        return str(self._driver._host.get_hostname())
+        """The compute's name, known even while libvirt is not reached."""
+        return str(self._driver.mdev_compute_host)
 
     def facts(self) -> model.HostFacts:
         """Return who the host is and what runs on it."""
         connection = self._driver._host.get_connection()
         return model.HostFacts(
-            name=self.name,
+            name=str(self._driver._host.get_hostname()),
             host_uuid=str(self._driver._host.get_capabilities().host.uuid),
             libvirt=model.Version.unpack(connection.getLibVersion()),
             qemu=model.Version.unpack(connection.getVersion()),
@@ -85,10 +94,6 @@ class DriverHost:
         guest = self._driver._host.get_guest(instance)
         return str(guest.get_xml_desc())
 
-    def guest_mdevs(self, instance: Any) -> tuple[model.GuestMdev, ...]:
-        """Return the mdevs of an instance's guest, none if it has none."""
-        return guest_xml.read_mdevs(self.domain_xml(instance))
-
     def guest(
         self, instance: Any, guest_mdevs: Iterable[model.GuestMdev]
     ) -> model.Guest:
@@ -102,14 +107,37 @@ class DriverHost:
             mdevs=frozenset(mdev.uuid for mdev in guest_mdevs),
         )
 
-    def has_guest_with(
+    def find_guest(
         self, instance_uuid: str, mdevs: frozenset[str]
-    ) -> bool:
-        """Tell whether an instance's guest runs here with any of the mdevs."""
+    ) -> model.Guest | None:
+        """Return an instance's guest that has any of the mdevs, or none.
+
+        It may be shut off, or the paused half of one that is on its way.
+        """
+        for guest in self._driver._host.list_guests(only_running=False):
+            if guest.uuid != instance_uuid:
+                continue
+            held = guest_xml.named_mdevs(guest.get_xml_desc())
+            if mdevs & held:
+                state = guest.get_power_state(self._driver._host)
+                return model.Guest(
+                    name=str(instance_uuid),
+                    instance_uuid=instance_uuid,
+                    active=state in (_RUNNING, _PAUSED),
+                    running=state == _RUNNING,
+                    persistent=bool(guest.has_persistent_configuration()),
+                    mdevs=held,
+                )
+        return None
+
+    def wants_mdevs(self, instance: Any) -> bool:
+        """Tell from its flavor whether an instance has mdevs."""
+        classes = {"VGPU", *getattr(self._driver, "mdev_classes", ())}
         return any(
-            bool(mdevs & guest_xml.named_mdevs(guest.get_xml_desc()))
-            for guest in self._driver._host.list_guests()
-            if guest.uuid == instance_uuid
+            name.startswith("resources")
+            and name.partition(":")[2] in classes
+            and str(amount) != "0"
+            for name, amount in extra_specs(instance).items()
         )
 
     # Providers --------------------------------------------------------
@@ -175,9 +203,11 @@ class DriverHost:
             if not hasattr(device, "destroy"):
                 LOG.warning("Node devices cannot be removed: %s", name)
                 return False
-            device.destroy()
+            # First: an mdev that is only defined is found by nobody, and
+            # is there again when the host has rebooted.
             if device.isPersistent():
                 device.undefine(0)
+            device.destroy()
         except Exception as error:
             if any(found == mdev for _, found in self._devices()):
                 raise exception.MdevBusy(

@@ -90,6 +90,16 @@ class LibvirtLiveMigrateData(base.VersionedObject):
         drop_mdev_fields(primitive, target_version)
 
 
+def has_mdevs(migrate_data: Any) -> bool:
+    """Tell whether migrate data is about a guest with mdevs."""
+    return any(
+        migrate_data is not None
+        and name in migrate_data
+        and bool(getattr(migrate_data, name))
+        for name in ("source_mdev_types", "target_mdevs")
+    )
+
+
 def destination_supports(migrate_data: Any) -> bool:
     """Tell whether the destination said that it takes guests with mdevs.
 

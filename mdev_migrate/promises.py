@@ -10,7 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    MutableMapping,
+)
 
 from mdev_migrate.core import claims
 
@@ -25,17 +31,22 @@ class Promises:
         self._table = table
         self._claimed: dict[str, list[str]] = {}
         self._booting: dict[str, str] = {}
+        self._refreshing = threading.Lock()
         self._thread = threading.local()
 
     def refresh(self) -> None:
         """Read the claims anew.
 
+        One thread at a time: what was read earlier must not take the place
+        of what was read later.
+
         :raises LedgerError: if they cannot be read.
         """
-        self._claimed = {
-            instance_uuid: [mdev.uuid for mdev in claim.plan.mdevs]
-            for instance_uuid, claim in self._table.all().items()
-        }
+        with self._refreshing:
+            self._claimed = {
+                instance_uuid: [mdev.uuid for mdev in claim.plan.mdevs]
+                for instance_uuid, claim in self._table.all().items()
+            }
 
     def claimed(self) -> dict[str, list[str]]:
         """Return the UUIDs of claimed mdevs by instance UUID."""
@@ -76,9 +87,49 @@ class Promises:
                 if holder == instance_uuid:
                     self._booting.pop(uuid, None)
 
+    def is_booting(self, instance_uuid: str) -> bool:
+        """Tell whether a boot holds mdevs for an instance."""
+        return instance_uuid in list(self._booting.values())
+
     def hold(self, chosen: Iterable[str]) -> None:
-        """Hold mdevs for the instance that this thread boots, if any."""
+        """Hold mdevs for the instance that this thread boots, if any.
+
+        They are those that it is allocated, or those of a guest that is
+        destroyed and made anew.
+        """
         instance_uuid = getattr(self._thread, "instance", None)
         if instance_uuid is not None:
             for uuid in chosen:
                 self._booting[uuid] = instance_uuid
+
+
+class ClaimedMdevs(MutableMapping[str, list[str]]):
+    """The claims as ``instance_claimed_mdevs``: mdev UUIDs by instance UUID.
+
+    Nova 29 and later have a dict of that name, which stock code reads and
+    pops. Nothing is ever put in from there: the mixin claims by itself.
+    """
+
+    def __init__(self, now: Callable[[], dict[str, list[str]]]) -> None:
+        self._now = now
+
+    def __getitem__(self, instance_uuid: str) -> list[str]:
+        return self._now()[instance_uuid]
+
+    def __setitem__(self, instance_uuid: str, mdevs: list[str]) -> None:
+        raise TypeError("target mdevs are claimed by the mixin alone")
+
+    def __delitem__(self, instance_uuid: str) -> None:
+        """Leave the claim: the mixin's own hooks end it, and undo it."""
+        if instance_uuid not in self._now():
+            raise KeyError(instance_uuid)
+
+    def items(self) -> ItemsView[str, list[str]]:
+        """Return the claims as they are now, all at once."""
+        return self._now().items()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())

@@ -22,9 +22,10 @@ from lxml import etree
 from oslo_versionedobjects import base, fields
 
 from mdev_migrate import objects, service, testing
+from mdev_migrate.boots import BOOTS, while_booting
 from mdev_migrate.compute import MdevCompute
 from mdev_migrate.core import claims
-from mdev_migrate.driver import BOOTS, MdevLiveMigrationMixin, while_booting
+from mdev_migrate.driver import MdevLiveMigrationMixin
 from tests import builders
 
 #: Short, so that no test waits; long enough for a few tries.
@@ -51,6 +52,7 @@ class MigrateData(objects.LibvirtLiveMigrateData):
     fields: ClassVar[dict[str, Any]] = {
         **objects.MDEV_FIELDS,
         "is_shared_instance_path": fields.BooleanField(),
+        "migration": fields.Field(fields.FieldType()),
     }
 
 
@@ -113,8 +115,19 @@ class Guest:
     ) -> None:
         """Migrate, handing over one document as Nova does."""
         self.calls.append(("migrate", {**locals(), **newer}))
-        params = {"destination_xml": destination_xml}
+        params = {
+            "destination_xml": destination_xml,
+            "persistent_xml": destination_xml,
+        }
         self._domain.migrateToURI3(destination, params, flags)
+
+    def get_power_state(self, host: Any) -> int:
+        """Return Nova's number of the state, which is libvirt's."""
+        return self._domain.state()[0]
+
+    def has_persistent_configuration(self) -> int:
+        """Tell whether the guest is defined."""
+        return self._domain.isPersistent()
 
     def migrate_configure_max_downtime(self, mstime: int) -> None:
         """Limit the downtime."""
@@ -141,12 +154,14 @@ class Host:
         self._simulated = simulated
 
     def get_connection(self) -> testing.SimulatedConnection:
-        """Return the connection."""
+        """Return the connection, opened anew if it broke."""
+        if not self._connection.isAlive():
+            self._connection = self._simulated.open()
         return self._connection
 
     def get_hostname(self) -> str:
         """Return the hypervisor's name."""
-        return self._connection.getHostname()
+        return self.get_connection().getHostname()
 
     def get_capabilities(self) -> Any:
         """Return what the mixin reads of the capabilities."""
@@ -157,18 +172,22 @@ class Host:
     def get_guest(self, which: Any) -> Guest:
         """Return an instance's guest."""
         try:
-            domain = self._connection.lookupByUUIDString(which.uuid)
+            domain = self.get_connection().lookupByUUIDString(which.uuid)
         except libvirt.libvirtError as error:
             raise StockError(f"no guest {which.uuid}") from error
         return Guest(domain)
 
     def list_guests(self, only_running: bool = True) -> list[Guest]:
         """Return the guests."""
-        return [Guest(domain) for domain in self._connection.listAllDomains()]
+        active = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        domains = self.get_connection().listAllDomains(
+            active if only_running else 0
+        )
+        return [Guest(domain) for domain in domains]
 
     def device_lookup_by_name(self, name: str) -> testing.SimulatedNodeDevice:
         """Return a node device."""
-        return self._connection.nodeDeviceLookupByName(name)
+        return self.get_connection().nodeDeviceLookupByName(name)
 
 
 class ProviderTree:
@@ -433,8 +452,18 @@ class StockDriver:
 
     @noted
     def _hard_reboot(self, context, instance, allocations=None):
-        """Return the mdevs that the guest is rebuilt with."""
-        return self._get_all_assigned_mediated_devices(instance)
+        """Make the guest anew; return the mdevs that it is rebuilt with."""
+        mdevs = self._get_all_assigned_mediated_devices(instance)
+        for domain in self._host.get_connection().listAllDomains():
+            if domain.UUIDString() == instance.uuid:
+                defined = domain.isPersistent()
+                if domain.isActive():
+                    domain.destroy()
+                if defined:
+                    domain.undefine()
+        self.during_boot()
+        self.simulated.add_guest(instance.uuid, instance.uuid, list(mdevs))
+        return mdevs
 
     # mdevs.
 
@@ -581,7 +610,10 @@ class NewerMixedDriver(_Made, NewerStockDriver):
     """The mixin on Nova 29 to 34."""
 
 
-for _class in (MixedDriver, NewerMixedDriver):
+#: The mixin on all releases.
+MIXED = (MixedDriver, NewerMixedDriver)
+
+for _class in MIXED:
     for _name in BOOTS:
         setattr(_class, _name, while_booting(_class.__bases__[1], _name))
 

@@ -21,13 +21,10 @@ from oslo_concurrency import lockutils
 from oslo_log import log
 
 from mdev_migrate import conf
+from mdev_migrate.boots import BOOTS, while_booting
 from mdev_migrate.compute import MdevCompute
 from mdev_migrate.core import claims
-from mdev_migrate.driver import (
-    BOOTS,
-    MdevLiveMigrationMixin,
-    while_booting,
-)
+from mdev_migrate.driver import MdevLiveMigrationMixin
 from mdev_migrate.ledger import FileStore
 from mdev_migrate.nova import manager, migrate_data
 
@@ -63,32 +60,30 @@ class NovaServices:
         return lock
 
     def is_over(self, migration_uuid: str, host: str) -> bool:
-        """Tell whether a migration is over, or goes to another host."""
+        """Tell whether a migration is over, or goes to another host.
+
+        The status alone does not tell: a source that starts anew, or gives
+        an instance up, leaves some records as they were. The instance is
+        asked second, for it is marked before its migration is made.
+        """
         context = nova_context.get_admin_context()
         try:
             migration = nova_objects.Migration.get_by_uuid(
                 context, migration_uuid
             )
-        except nova_exception.MigrationNotFound:
+            instance = nova_objects.Instance.get_by_uuid(
+                context, migration.instance_uuid
+            )
+        except (
+            nova_exception.MigrationNotFound,
+            nova_exception.InstanceNotFound,
+        ):
             return True
-        elsewhere = migration.dest_compute not in (None, host)
-        return (
+        return bool(
             migration.status in _OVER
-            or elsewhere
-            or (migration.status == "accepted" and _given_up(migration))
+            or migration.dest_compute not in (None, host)
+            or instance.task_state != task_states.MIGRATING
         )
-
-
-def _given_up(migration: Any) -> bool:
-    """Tell whether nobody drives a migration that was only accepted."""
-    context = nova_context.get_admin_context()
-    try:
-        instance = nova_objects.Instance.get_by_uuid(
-            context, migration.instance_uuid
-        )
-    except nova_exception.InstanceNotFound:
-        return True
-    return bool(instance.task_state != task_states.MIGRATING)
 
 
 class LibvirtDriver(

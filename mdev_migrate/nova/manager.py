@@ -15,7 +15,7 @@ from typing import Any
 
 from nova.virt import driver as virt_driver
 
-from mdev_migrate.compute import has_mdevs
+from mdev_migrate import objects
 
 _MARK = "_mdev_migrate_wrapped"
 
@@ -69,8 +69,8 @@ def _check(driver: Any) -> Callable[..., Any]:
             limits,
         )
         with driver.mdev_migration.refusals(instance):
-            wanted = driver.mdev_migration.wants_mdevs(instance)
-            if not has_mdevs(data) and not wanted:
+            wanted = driver.mdev_migration.host.wants_mdevs(instance)
+            if not objects.has_mdevs(data) and not wanted:
                 return data
             allocations = manager.reportclient.get_allocations_for_consumer(
                 ctxt, instance.uuid
@@ -115,6 +115,10 @@ def _reach(succeeding: threading.local) -> Callable[..., Any]:
         do_cleanup, destroy_disks = stock(migrate_data, *args, **kwargs)
         if do_cleanup or getattr(succeeding, "now", False):
             return do_cleanup, destroy_disks
-        return (True, False) if has_mdevs(migrate_data) else (False, False)
+        return (
+            (True, False)
+            if objects.has_mdevs(migrate_data)
+            else (False, False)
+        )
 
     return flags

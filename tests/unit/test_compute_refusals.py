@@ -300,6 +300,14 @@ class TestDestination:
 
         _refused(cloud, which, "host host-b could not check it", "hiccup")
 
+    @pytest.mark.parametrize("side", ["host-a", "host-b"])
+    def test_libvirt_does_not_answer(self, cloud, which, side):
+        """Not even the host's name can be asked for: it is a refusal too."""
+        {"host-a": cloud.here, "host-b": cloud.there}[side].stop_daemon()
+
+        with pytest.raises(standin.Refused, match=f"host {side} could not"):
+            cloud.check(which)
+
     def test_stock_refusal(self, cloud, which):
         """One of Nova's own goes through as it is."""
         refusals = cloud.destination.mdev_migration.refusals

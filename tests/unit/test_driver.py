@@ -5,7 +5,8 @@ import inspect
 
 import pytest
 
-from mdev_migrate.driver import BOOTS, MdevLiveMigrationMixin, while_booting
+from mdev_migrate.boots import BOOTS, while_booting
+from mdev_migrate.driver import MdevLiveMigrationMixin
 from tests import builders, standin
 
 #: Each hook, with the arguments that Nova may give beside context, instance.
@@ -193,7 +194,7 @@ class TestSignatures:
         "name",
         [
             name
-            for name in vars(MdevLiveMigrationMixin)
+            for name in dir(MdevLiveMigrationMixin)
             if hasattr(standin.NewerStockDriver, name)
             and not name.startswith("__")
             and name != "_cleanup"
@@ -341,6 +342,24 @@ class TestBoots:
 
         assert len(claimed) == 1
         assert spare not in claimed
+
+    def test_migration_during_a_hard_reboot(self, cloud):
+        """A guest that is not defined for a moment keeps its mdev."""
+        own = builders.uuid(5)
+        cloud.there.add_mdev(own, standin.TYPE, standin.PARENT)
+        cloud.there.add_guest("vm", standin.instance().uuid, [own])
+        claimed = []
+        driver = cloud.destination
+
+        def migrate():
+            data = cloud.check(standin.instance(3), types=TYPES)
+            claimed.extend(data.target_mdevs.values())
+
+        driver.during_boot = migrate
+        driver._hard_reboot(None, standin.instance())
+
+        assert len(claimed) == 1
+        assert own not in claimed
 
     def test_another_boot_meanwhile(self, cloud):
         """Two boots do not get the same mdev either."""

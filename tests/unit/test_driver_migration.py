@@ -360,7 +360,7 @@ class TestSharedDirectory:
             source_mdev_types={ONE: standin.TYPE},
         )
 
-        with driver.mdev_migration.sparing_directory(data):
+        with driver.mdev_sparing_directory(data):
             standin.in_thread(
                 lambda: driver.cleanup(None, standin.plain_instance(), None)
             ).join()

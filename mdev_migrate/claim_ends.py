@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the claims of a compute node end, whoever says so or nobody does.
+
+Theory of operation. A claim ends well when its guest has arrived, and is
+undone when it has not. Nova says so by a hook, or does not: ports that
+cannot be bound, an abort in the queue, a service that was restarted. So the
+claims are compared with the migration records too, again and again. Who
+undoes a claim has it for himself: a target that was recycled and given to
+somebody else must not be recycled once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from oslo_log import log
+
+from mdev_migrate.core import claims
+from mdev_migrate.driver_host import DriverHost
+from mdev_migrate.promises import Promises
+from mdev_migrate.service import MdevMigration
+
+LOG = log.getLogger(__name__)
+
+
+class _Turns:
+    """One thread at a time for each instance, and all instances at once."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._taken: set[str] = set()
+
+    @contextlib.contextmanager
+    def taken(self, instance_uuid: str) -> Iterator[None]:
+        """Wait for an instance's turn and hold it."""
+        with self._change:
+            self._change.wait_for(lambda: instance_uuid not in self._taken)
+            self._taken.add(instance_uuid)
+        try:
+            yield
+        finally:
+            with self._change:
+                self._taken.discard(instance_uuid)
+                self._change.notify_all()
+
+
+class ClaimEnds:
+    """Ends the claims on a compute node's mdevs.
+
+    :param is_over: tells from its UUID whether a migration is over, or goes
+        to another host.
+    """
+
+    def __init__(
+        self,
+        service: MdevMigration[DriverHost],
+        promises: Promises,
+        is_over: Callable[[str], bool],
+    ) -> None:
+        self._service = service
+        self._promises = promises
+        self._is_over = is_over
+        self._turns = _Turns()
+
+    def finish(self, instance_uuid: str) -> None:
+        """Release the claim of a guest that arrived."""
+        with (
+            self._tolerating("A claim is not released", instance_uuid),
+            self._turns.taken(instance_uuid),
+        ):
+            claim = self._service.claims.get(instance_uuid)
+            if claim is not None and claim.note.migration:
+                self._service.claims.release(instance_uuid, claim.note)
+
+    def undo(self, instance_uuid: str, migrate_data: Any = None) -> None:
+        """Undo what was made for a guest that did not arrive.
+
+        :param migrate_data: of the migration that failed: a claim of a
+            later one is left alone.
+        """
+        with self._tolerating("A claim is not undone", instance_uuid):
+            claim = self._service.claims.get(instance_uuid)
+            failed = _migration_uuid(migrate_data)
+            if claim is not None and failed in (None, claim.note.migration):
+                self.undo_claim(claim, patient=True)
+
+    def undo_claim(self, claim: claims.Claim, *, patient: bool) -> bool:
+        """Undo a claim, if it is still the one given; tell if that is all.
+
+        :param patient: wait for busy mdevs.
+        """
+        with self._turns.taken(claim.instance_uuid):
+            found = self._service.claims.get(claim.instance_uuid)
+            if found is None or found.note != claim.note:
+                return True
+            if not found.note.migration:
+                return False
+            problems = self._service.roll_back(
+                found.instance_uuid,
+                found.step,
+                found.plan,
+                note=found.note,
+                patient=patient,
+            )
+        for problem in problems:
+            LOG.warning(
+                "A target mdev is kept out of use: %(problem)s",
+                {"problem": problem},
+                instance_uuid=claim.instance_uuid,
+            )
+        return not problems
+
+    def drop_ended(self) -> None:
+        """End the claims whose migrations are over, however they ended.
+
+        Trouble is logged: it must not stop the service of a host that has
+        other guests, and what is left is looked at again later.
+        """
+        found: dict[str, claims.Claim] = {}
+        with self._tolerating("Claims cannot be read", None):
+            found = self._service.claims.all()
+        for instance_uuid, claim in found.items():
+            with self._tolerating("A claim may have ended", instance_uuid):
+                self._drop_if_ended(claim)
+        self.refresh()
+
+    def _drop_if_ended(self, claim: claims.Claim) -> None:
+        """End a claim whose migration is over.
+
+        A guest is left alone that is not defined while it is rebooted, and
+        so is the paused half of one, which libvirt is about to give up.
+        """
+        migration = claim.note.migration
+        if not migration or not self._is_over(migration):
+            return
+        uuids = frozenset(mdev.uuid for mdev in claim.plan.mdevs)
+        guest = self._service.host.find_guest(claim.instance_uuid, uuids)
+        if guest is None:
+            if not self._promises.is_booting(claim.instance_uuid):
+                self.undo_claim(claim, patient=False)
+        elif guest.running or guest.persistent:
+            self.finish(claim.instance_uuid)
+
+    @contextlib.contextmanager
+    def _tolerating(
+        self, text: str, instance_uuid: str | None
+    ) -> Iterator[None]:
+        """Log whatever goes wrong in the block; then read claims anew."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - tried again each period
+            LOG.warning(
+                "%(text)s: %(error)s",
+                {"text": text, "error": error},
+                instance_uuid=instance_uuid,
+            )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the claims anew; go on with what is known if that fails."""
+        try:
+            self._promises.refresh()
+        except Exception as error:  # noqa: BLE001 - most guests need none
+            LOG.warning("Claims cannot be read: %(error)s", {"error": error})
+
+
+def _migration_uuid(migrate_data: Any) -> str | None:
+    """Return which migration migrate data is about, None if unknown."""
+    if migrate_data is None or "migration" not in migrate_data:
+        return None
+    found = getattr(migrate_data.migration, "uuid", None)
+    return None if found is None else str(found)

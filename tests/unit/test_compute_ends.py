@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose are the target mdevs when a claim may have ended?"""
+
+import threading
+
+import pytest
+
+from mdev_migrate import model, testing
+from mdev_migrate.core import allocation, claims
+from tests import builders, standin
+
+ONE, SPARE = builders.uuid(1), builders.uuid(0xB0)
+TYPES = {ONE: standin.TYPE}
+
+
+def _over(cloud):
+    cloud.migrations[cloud.migration().uuid] = ("over", None)
+
+
+def _look(cloud):
+    """Let the periodic task of the destination run."""
+    cloud.destination.get_available_resource("node")
+
+
+@pytest.fixture
+def claimed(cloud):
+    """Return two computes; the destination has a claim for an instance."""
+    cloud.data = cloud.check(standin.instance(), types=TYPES)
+    cloud.target = cloud.data.target_mdevs[ONE]
+    return cloud
+
+
+class TestArrived:
+    """Its guest is here: the last step of its migration was lost."""
+
+    def test_shut_off(self, claimed):
+        """A guest that was stopped since then keeps its mdev."""
+        claimed.prepare(standin.instance(), claimed.data)
+        claimed.there.add_guest(
+            "vm", standin.instance().uuid, [claimed.target], running=False
+        )
+        _over(claimed)
+
+        _look(claimed)
+
+        assert list(claimed.there.mdevs()) == [claimed.target]
+        assert claimed.claimed() == {}
+
+    def test_being_rebooted(self, claimed):
+        """A guest that is not defined for a moment keeps its mdev."""
+        claimed.prepare(standin.instance(), claimed.data)
+        which = standin.instance()
+        claimed.there.add_guest("vm", which.uuid, [claimed.target])
+        _over(claimed)
+        claimed.destination.during_boot = lambda: _look(claimed)
+
+        claimed.destination._hard_reboot(None, which)
+
+        assert claimed.there.used_mdevs() == {claimed.target: which.uuid}
+
+
+class TestOnItsWay:
+    """The source was restarted, and libvirt still holds the guest's half."""
+
+    @pytest.fixture
+    def leaving(self, cloud):
+        """Return two computes, with a guest on its way to a reused mdev."""
+        which = standin.instance()
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        cloud.here.add_mdev(ONE, standin.TYPE, standin.PARENT)
+        cloud.here.add_guest("vm", which.uuid, [ONE], persistent=False)
+        cloud.data = cloud.prepare(which, cloud.check(which))
+        with cloud.here.group.hold("load") as gate:
+            thread = standin.in_thread(
+                lambda: cloud.migrate(which, cloud.data)
+            )
+            gate.wait_reached()
+            cloud.gate = gate
+            yield cloud
+        thread.join()
+
+    def _abort(self, cloud):
+        guest = cloud.here.open().lookupByUUIDString(standin.instance().uuid)
+        guest.abortJob()
+        cloud.gate.release()
+        cloud.here.group.wait_for_migrations()
+
+    def test_claim_stays_while_half_of_it_is_here(self, leaving):
+        """An mdev with half a state in it is not given to others."""
+        _over(leaving)
+
+        _look(leaving)
+
+        assert list(leaving.claimed().values()) == [[SPARE]]
+
+    def test_recycled_when_it_has_gone(self, leaving):
+        """Then it is made anew, and given to others."""
+        _over(leaving)
+        _look(leaving)
+
+        self._abort(leaving)
+        _look(leaving)
+
+        assert leaving.there.unusable_mdevs() == set()
+        assert leaving.claimed() == {}
+
+
+class TestOneByOne:
+    """One instance's trouble is not another's."""
+
+    def test_busy_mdev_of_another(self, claimed):
+        """A guest arrives while another's busy mdev is being waited for."""
+        other = standin.instance(3)
+        data = claimed.check(
+            other, types=TYPES, migration=claimed.migration(2)
+        )
+        claimed.prepare(other, data)
+        claimed.there.add_guest(
+            "vm", other.uuid, list(data.target_mdevs.values())
+        )
+        at_it, go_on = threading.Event(), threading.Event()
+
+        def wait(mdev):
+            at_it.set()
+            assert go_on.wait(10)
+
+        claimed.destination.mdev_migration.host.remove_mdev = wait
+        undoing = standin.in_thread(
+            lambda: claimed.roll_back(standin.instance(), claimed.data)
+        )
+        assert at_it.wait(10)
+
+        arriving = standin.in_thread(lambda: claimed.arrive(other))
+        arriving.join(5)
+        arrived = not arriving.is_alive()
+        go_on.set()
+        undoing.join()
+        arriving.join()
+
+        assert arrived
+
+    def test_undone_once(self, claimed):
+        """A rollback and the periodic task do not undo the same twice."""
+        claimed.there.faults.forget_calls()
+        at_it, go_on = threading.Event(), threading.Event()
+        host = claimed.destination.mdev_migration.host
+        remove = host.remove_mdev
+
+        def wait(mdev):
+            at_it.set()
+            assert go_on.wait(10)
+            return remove(mdev)
+
+        host.remove_mdev = wait
+        _over(claimed)
+        undoing = standin.in_thread(
+            lambda: claimed.roll_back(standin.instance(), claimed.data)
+        )
+        assert at_it.wait(10)
+
+        looking = standin.in_thread(lambda: _look(claimed))
+        go_on.set()
+        undoing.join()
+        looking.join()
+
+        calls = [name for _, name in claimed.there.calls]
+        assert calls.count("destroy") == 1
+        assert claimed.claimed() == {}
+
+
+class TestLate:
+    """What comes when nobody waits for it any more."""
+
+    def test_rollback_of_an_older_migration(self, claimed):
+        """The claim of the next migration to here is left alone."""
+        which = standin.instance()
+        older = claimed.data
+        older.migration = claimed.migration()
+        newer = claimed.check(
+            which, types=TYPES, migration=claimed.migration(2)
+        )
+
+        claimed.roll_back(which, older)
+
+        targets = list(newer.target_mdevs.values())
+        assert claimed.claimed() == {which.uuid: targets}
+        assert list(claimed.there.mdevs()) == targets
+
+    def test_preparation_after_the_rollback(self, claimed):
+        """The source gave up waiting: the guest is not to come any more."""
+        claimed.roll_back(standin.instance(), claimed.data)
+
+        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+            claimed.prepare(standin.instance(), claimed.data)
+
+    def test_rollback_during_the_preparation(self, claimed):
+        """So it is if it gives up while the mdevs are waited for."""
+        which = standin.instance()
+        service = claimed.destination.mdev_migration.service
+        await_targets = service.await_targets
+
+        def give_up(uuids):
+            await_targets(uuids)
+            claimed.roll_back(which, claimed.data)
+
+        service.await_targets = give_up
+
+        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+            claimed.prepare(which, claimed.data)
+
+
+class TestCreation:
+    """An mdev is claimed before it is created, whatever happens then."""
+
+    def test_killed_after_it(self, cloud):
+        """The service that starts anew finds and removes it."""
+        cloud.there.faults.on("nodeDeviceCreateXML", testing.die_after())
+        with pytest.raises(testing.ProcessDied):
+            cloud.check(standin.instance(), types=TYPES)
+        made = list(cloud.there.mdevs())
+        cloud.there.group.new_process()
+        cloud.destination = cloud.start(cloud.there)
+
+        cloud.destination.init_host("host-b")
+        claimed = list(cloud.claimed().values())
+        _over(cloud)
+        _look(cloud)
+
+        assert claimed == [made]
+        assert len(made) == 1
+        assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+
+    def test_answer_lost(self, cloud):
+        """libvirt made it and did not say so: it is removed."""
+        cloud.there.faults.on("nodeDeviceCreateXML", testing.lose_answer())
+
+        with pytest.raises(standin.Refused):
+            cloud.check(standin.instance(), types=TYPES)
+
+        assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+
+    def test_boot(self, cloud):
+        """A boot's mdevs are as Nova makes them."""
+        mdevs = cloud.destination.spawn(
+            None, standin.instance(), None, None, None, standin.allocations()
+        )
+
+        assert list(cloud.there.mdevs()) == mdevs
+        assert cloud.claimed() == {}
+
+
+class TestAtOnce:
+    """What others claim while Nova chooses."""
+
+    def _claim(self, cloud, uuid):
+        """Claim an mdev as the command does."""
+        mdev = cloud.there.mdevs()[uuid]
+        plan = allocation.AllocationPlan(
+            reuse=(model.Mdev(uuid, mdev.mdev_type, mdev.parent),)
+        )
+        table = claims.ClaimTable(cloud.stores["host-b"])
+        with table.claim(builders.instance(9), lambda _: plan):
+            pass
+
+    def test_claimed_by_the_command_meanwhile(self, cloud):
+        """An mdev that was claimed a moment ago is not claimed again."""
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        driver = cloud.destination
+        choose = driver.mdev_migration.host.allocate
+
+        def slow(request):
+            chosen = choose(request)
+            self._claim(cloud, SPARE)
+            return chosen
+
+        driver.mdev_migration.host.allocate = slow
+
+        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+            cloud.check(standin.instance(), types=TYPES)
+
+        assert list(cloud.there.mdevs()) == [SPARE]
+
+    def test_checked_twice_at_once(self, cloud):
+        """What another check of the guest made is not forgotten."""
+        other = claims.Note(owner="other", migration=cloud.migration(2).uuid)
+        table = claims.ClaimTable(cloud.stores["host-b"])
+        driver = cloud.destination
+        choose = driver.mdev_migration.host.allocate
+
+        def slow(request):
+            chosen = choose(request)
+            with cloud.stores["host-b"].edit() as found:
+                found[standin.instance().uuid] = claims.Claim(
+                    standin.instance().uuid,
+                    allocation.AllocationPlan(),
+                    note=other,
+                )
+            return chosen
+
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        driver.mdev_migration.host.allocate = slow
+
+        with pytest.raises(standin.Refused, match="claim-held"):
+            cloud.check(standin.instance(), types=TYPES)
+
+        assert table.get(standin.instance().uuid).note == other
+
+    def test_claimed_while_a_boot_waits(self, cloud):
+        """A boot looks at the claims when it is its turn to choose."""
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        driver, claim = cloud.destination, self._claim
+
+        class Waiting(standin.OnceLock):
+            def __enter__(self):
+                claim(cloud, SPARE)
+                super().__enter__()
+
+        driver.vgpu_lock = Waiting()
+
+        booted = driver.spawn(
+            None, standin.instance(), None, None, None, standin.allocations()
+        )
+
+        assert len(booted) == 1
+        assert SPARE not in booted
+
+    def test_looked_at_before_and_told_after(self, cloud):
+        """A look that took long does not hide a claim that was made since."""
+        promises = cloud.destination.mdev_migration.promises
+        table = promises._table
+        read, go_on = threading.Event(), threading.Event()
+        all_claims = table.all
+
+        def slow():
+            table.all = all_claims
+            found = all_claims()
+            read.set()
+            assert go_on.wait(10)
+            return found
+
+        table.all = slow
+        looking = standin.in_thread(promises.refresh)
+        assert read.wait(10)
+        checking = standin.in_thread(
+            lambda: cloud.check(standin.instance(), types=TYPES)
+        )
+        checking.join(0.2)
+        go_on.set()
+        looking.join()
+        checking.join()
+
+        assert list(cloud.claimed()) == [standin.instance().uuid]
