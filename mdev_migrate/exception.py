@@ -19,11 +19,15 @@
     |-- NotKnown                 a check that could not be made
     |   |-- KernelUnknown, BlockersUnknown, HostUuidUnknown
     |-- MigrationError           failed midway; rolled back
-    |   |-- MdevCreationFailed, TargetMdevGone, MigrationFailed
+    |   |-- MdevCreationFailed, TargetMdevGone
+    |   |-- MigrationFailed
+    |   |   |-- MigrationDenied
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
-    |   |-- HostUnreachable, LibvirtFailed, MdevBusy
+    |   |-- HostUnreachable, MdevBusy
+    |   |-- LibvirtFailed
+    |   |   |-- AccessDenied
     |-- LedgerError
     |   |-- LedgerUnusable, LedgerTooNew, ClaimLost
 
@@ -742,6 +746,21 @@ class MigrationFailed(MigrationError):
         )
 
 
+class MigrationDenied(MigrationFailed):
+    """Access control stopped the migration; the guest stayed.
+
+    The source let it begin, so it is most likely the destination that does
+    not let the source's libvirt daemon do its part.
+    """
+
+    code = "migration-denied"
+    hint = (
+        "the guest still runs on the source; let the source's libvirt daemon "
+        "do its part on the destination, see 'Least privilege' in the "
+        "documentation"
+    )
+
+
 @dataclass(eq=False)
 class MigrationAborted(MigrationError):
     """The migration was stopped on request or by its time limit."""
@@ -843,6 +862,17 @@ class LibvirtFailed(HostError):
 
     def __str__(self) -> str:
         return f"host {self.host}: {self.operation} failed: {self.reason}"
+
+
+class AccessDenied(LibvirtFailed):
+    """Access control of a host does not allow the calling user a call."""
+
+    code = "access-denied"
+    hint = (
+        "allow it to this user on that host, see 'Least privilege' in the "
+        "documentation; libvirt's access control knows users of a UNIX "
+        "socket or of qemu+ssh only"
+    )
 
 
 @dataclass(eq=False)

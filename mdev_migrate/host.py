@@ -37,7 +37,8 @@ class MdevHost(Protocol):
 
     Every method raises :class:`~mdev_migrate.exception.HostUnreachable` if
     the connection is gone, and
-    :class:`~mdev_migrate.exception.LibvirtFailed` for what libvirt refuses.
+    :class:`~mdev_migrate.exception.LibvirtFailed` for what libvirt refuses,
+    :class:`~mdev_migrate.exception.AccessDenied` if its access control does.
     """
 
     def inventory(self) -> model.Inventory:
@@ -94,9 +95,10 @@ class Host(MdevHost, Protocol):
         ...
 
     def live_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
-        """Return a guest's live definition in the form to migrate with.
+        """Return a guest's live definition.
 
-        :param secure: with passwords; such a text must not be shown.
+        :param secure: in the form to migrate with, with passwords; such a
+            text must not be shown.
         """
         ...
 

@@ -44,6 +44,11 @@ _UNSUPPORTED = (
     libvirt.VIR_ERR_INVALID_ARG,
     libvirt.VIR_ERR_RPC,
 )
+#: What access control answers, and a connection that may only read.
+_DENIED = (
+    libvirt.VIR_ERR_ACCESS_DENIED,
+    libvirt.VIR_ERR_OPERATION_DENIED,
+)
 #: How libvirt refuses to migrate a guest before it does anything.
 _BLOCKED = (
     libvirt.VIR_ERR_OPERATION_INVALID,
@@ -102,6 +107,7 @@ def connect(uri: str) -> Connection:
     """Open a connection that notices when its peer is gone.
 
     :raises HostUnreachable: if it cannot be opened.
+    :raises AccessDenied: if it can, and the host wants nothing of us.
     """
     start_event_loop()
     try:
@@ -109,6 +115,8 @@ def connect(uri: str) -> Connection:
         with contextlib.suppress(libvirt.libvirtError):
             connection.setKeepAlive(*_KEEPALIVE)
     except libvirt.libvirtError as error:
+        if error.get_error_code() in _DENIED:
+            raise _failure(uri, "virConnectOpen", error) from error
         raise exception.HostUnreachable(uri, _reason(error)) from error
     return connection
 
@@ -124,6 +132,16 @@ def _tells_of_use(error: libvirt.libvirtError) -> bool:
     """
     reason = _reason(error).lower()
     return "in use" in reason or "busy" in reason
+
+
+def _failure(
+    host: str, operation: str, error: libvirt.libvirtError
+) -> exception.LibvirtFailed:
+    """Return our error for a call that a host has answered with one."""
+    number = error.get_error_code()
+    denied = number in _DENIED
+    kind = exception.AccessDenied if denied else exception.LibvirtFailed
+    return kind(host, operation, number, _reason(error))
 
 
 def local_kernel(uri: str) -> model.Version | None:
@@ -202,12 +220,8 @@ class LibvirtHost:
             reason = _reason(error)
             if not self._alive():
                 raise exception.HostUnreachable(self._uri, reason) from error
-            raise exception.LibvirtFailed(
-                self.__dict__.get("name", self._uri),
-                operation,
-                error.get_error_code(),
-                reason,
-            ) from error
+            host = self.__dict__.get("name", self._uri)
+            raise _failure(host, operation, error) from error
 
     def _alive(self) -> bool:
         try:
@@ -364,10 +378,11 @@ class LibvirtHost:
             return str(domain.XMLDesc(flags))
 
     def live_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
-        """Return the live definition to migrate with; see ``host.Host``."""
-        return self._xml(
-            instance_uuid, libvirt.VIR_DOMAIN_XML_MIGRATABLE, secure=secure
-        )
+        """Return the live definition; see ``host.Host``."""
+        # To read the migratable form, access control demands as much as to
+        # read the passwords, even if they are not in it.
+        flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE if secure else 0
+        return self._xml(instance_uuid, flags, secure=secure)
 
     def inactive_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
         """Return the inactive definition; see ``host.Host``."""
@@ -421,6 +436,8 @@ class LibvirtHost:
         try:
             with self._calling("virNodeDeviceCreateXML"):
                 yield
+        except exception.AccessDenied:
+            raise
         except exception.LibvirtFailed as error:
             if error.number == libvirt.VIR_ERR_NO_NODE_DEVICE:
                 # Made, but udev has not told libvirt of it within its limit.
@@ -487,6 +504,8 @@ class LibvirtHost:
         try:
             with self._domain("virDomainMigrateToURI3", instance_uuid) as dom:
                 dom.migrateToURI3(_PROBE_URI, {}, flags)
+        except exception.AccessDenied:
+            raise
         except exception.LibvirtFailed as error:
             if error.number in _BLOCKED:
                 return error.reason

@@ -27,6 +27,7 @@ _TEXTS = {
     libvirt.VIR_ERR_OPERATION_ABORTED: "operation aborted: %s",
     libvirt.VIR_ERR_OPERATION_UNSUPPORTED: "Operation not supported: %s",
     libvirt.VIR_ERR_DEVICE_MISSING: "device not found: %s",
+    libvirt.VIR_ERR_ACCESS_DENIED: "access denied: %s",
 }
 
 

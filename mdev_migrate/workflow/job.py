@@ -112,5 +112,7 @@ class Job:
                 self._source.abort(self._instance_uuid)
             except exception.HostError as error:
                 self._observer.warn(f"abort: {error}")
+                if isinstance(error, exception.AccessDenied):
+                    return
             if self.ended.wait(self._limits.poll_s):
                 return

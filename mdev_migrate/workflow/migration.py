@@ -310,7 +310,7 @@ class GuestMigration:
         elif aborted is not None:
             raise exception.MigrationAborted(guest.name, aborted)
         else:
-            raise exception.MigrationFailed(
+            raise _failure(job.error)(
                 guest.name,
                 self._source.uri,
                 self._destination.host.uri,
@@ -382,6 +382,15 @@ class GuestMigration:
         if statistics is not None:
             self._outcome.downtime_ms = statistics.downtime_ms
             self._outcome.bytes_moved = statistics.bytes_moved()
+
+
+def _failure(
+    error: BaseException | None,
+) -> type[exception.MigrationFailed]:
+    """Return the kind of failure that a migration job ended with."""
+    if isinstance(error, exception.AccessDenied):
+        return exception.MigrationDenied
+    return exception.MigrationFailed
 
 
 def _tells_of_rest(warning: str) -> bool:

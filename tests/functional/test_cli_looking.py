@@ -385,22 +385,25 @@ class TestBadInput:
         assert answer.code == 3
         assert answer.json["error"]["step"] == "check"
 
-    def test_libvirt_failure(self, world: World):
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [
+            (libvirt.VIR_ERR_INTERNAL_ERROR, "libvirt-failed"),
+            (libvirt.VIR_ERR_ACCESS_DENIED, "access-denied"),
+        ],
+    )
+    def test_libvirt_failure(self, world: World, number: int, code: str):
         """What libvirt refuses is told in its own words."""
         world.group.faults.on(
             "listAllDomains",
-            testing.fail(
-                testing.libvirt_error(
-                    libvirt.VIR_ERR_ACCESS_DENIED, "not for you"
-                )
-            ),
+            testing.fail(testing.libvirt_error(number, "not for you")),
         )
 
         answer = world.run("list")
 
         assert (answer.code, answer.out) == (1, "")
         assert "not for you" in answer.err
-        assert answer.err.endswith("code: libvirt-failed\n")
+        assert answer.err.endswith(f"code: {code}\n")
 
     def test_malformed_xml(self, world: World):
         """A document that cannot be read is an error, not a traceback."""
