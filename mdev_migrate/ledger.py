@@ -44,6 +44,8 @@ _NAMESPACE = uuid.UUID("6d646576-6d69-4772-8174-650000000001")
 #: Seconds: nobody holds the lock longer than it takes to write a small file.
 LOCK_LIMIT_S = 30.0
 _POLL_S = 0.01
+#: How a file is made: nothing that is there already is opened.
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
 
 #: Where all programs of a machine look for claims by default, Nova's too.
@@ -114,9 +116,8 @@ def _share(handle: int, folder: pathlib.Path) -> None:
 
 def _make_lock(path: pathlib.Path) -> filelock.BaseFileLock:
     """Return the lock on a file, which is made if it does not exist."""
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     with contextlib.suppress(FileExistsError):
-        handle = os.open(path, flags, 0o600)
+        handle = os.open(path, _NEW, 0o600)
         try:
             _share(handle, path.parent)
         finally:
@@ -374,11 +375,11 @@ class FileStore:
         """Write a new file, and let it take the old one's place.
 
         Its name is always the same, for only one process at a time may
-        write: what a killed one left is written over.
+        write: what a killed one left there is removed.
         """
         new = self._path.with_suffix(".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        handle = os.open(new, flags, 0o600)
+        new.unlink(missing_ok=True)
+        handle = os.open(new, _NEW, 0o600)
         try:
             with open(handle, "w", encoding="utf-8") as file:
                 _share(handle, new.parent)

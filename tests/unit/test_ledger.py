@@ -80,6 +80,22 @@ def no_room() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    """Fail, rather than hang, if the block waits."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
 def ignoring_warnings() -> Iterator[None]:
     """Let filelock say that it would use another kind of lock."""
     with warnings.catch_warnings():
@@ -273,15 +289,24 @@ class TestFileStore:
         assert bench.path.read_bytes() == before
         assert not bench.path.with_suffix(".new").exists()
 
-    def test_a_link_is_not_followed(self, bench):
-        """What somebody has put in a ledger's way is not written to."""
+    @pytest.mark.parametrize("kind", ["link", "pipe", "closed"])
+    def test_in_the_way_of_a_change(self, bench, kind):
+        """What lies there is neither written to, nor kept, nor waited for."""
         bench.claim()
         victim = bench.folder / "victim"
-        bench.path.with_suffix(".new").symlink_to(victim)
+        new = bench.path.with_suffix(".new")
+        make = {
+            "link": lambda: new.symlink_to(victim),
+            "pipe": lambda: os.mkfifo(new),
+            "closed": lambda: new.touch(0o000),
+        }
+        make[kind]()
 
-        with pytest.raises(exception.LedgerUnusable):
+        with limited(seconds=5):
             bench.table().release(builders.instance(1))
 
+        assert bench.table().all() == {}
+        assert stat.S_IMODE(bench.path.stat().st_mode) == 0o600
         assert not victim.exists()
 
     @pytest.mark.parametrize("path", ["/dev/null/x", "/proc/nowhere"])
