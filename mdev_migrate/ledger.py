@@ -110,18 +110,28 @@ def _share(handle: int, folder: pathlib.Path) -> None:
     """
     owner = os.stat(folder)
     os.fchmod(handle, owner.st_mode & 0o660 | 0o600)
-    with contextlib.suppress(PermissionError):
-        os.fchown(handle, owner.st_uid, owner.st_gid)
+    for uid in (owner.st_uid, -1):  # Only root may give a file away.
+        with contextlib.suppress(PermissionError):
+            os.fchown(handle, uid, owner.st_gid)
+            return
 
 
 def _make_lock(path: pathlib.Path) -> filelock.BaseFileLock:
-    """Return the lock on a file, which is made if it does not exist."""
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(path, _NEW, 0o600)
+    """Return the lock on a file, which is made if it does not exist.
+
+    It gets its name once it is shared: whoever is killed before leaves no
+    lock that is closed to others.
+    """
+    if not os.path.lexists(path):
+        new = path.with_name(f"{uuid.uuid4()}.new")
+        handle = os.open(new, _NEW, 0o600)
         try:
             _share(handle, path.parent)
+            with contextlib.suppress(FileExistsError):
+                os.link(new, path)
         finally:
             os.close(handle)
+            new.unlink()
     return _lock_on(path)
 
 

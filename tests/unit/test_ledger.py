@@ -338,6 +338,40 @@ class TestFileStore:
         }
         assert modes == {".json": 0o660, ".lock": 0o660}
 
+    def test_shared_by_one_who_is_not_root(self, bench, monkeypatch):
+        """Who may not give a file away still gives it to the group."""
+        bench.folder.mkdir(parents=True)
+        given = []
+
+        def fchown(_handle: int, uid: int, gid: int) -> None:
+            if uid != -1:
+                raise PermissionError
+            given.append(gid)
+
+        monkeypatch.setattr(os, "fchown", fchown)
+
+        bench.claim()
+
+        assert given == [bench.folder.stat().st_gid] * 2
+
+    @pytest.mark.parametrize("name", ["claims", "owners"])
+    def test_killed_before_a_lock_is_shared(self, bench, name):
+        """No lock is left that is closed to the folder's group."""
+        bench.folder.mkdir(parents=True)
+        bench.folder.chmod(0o770)
+        with start(KILLED_SHARING, str(bench.folder), name) as maker:
+            pass
+
+        bench.claim()
+        ledger.Owners(bench.folder, "test").note("vm", "a:///", "b:///")
+
+        assert maker.returncode == 9
+        assert {
+            stat.S_IMODE(path.stat().st_mode)
+            for path in bench.folder.iterdir()
+            if path.suffix != ".new"
+        } == {0o660}
+
     def test_stays_shared(self, bench):
         """Locks that are used again stay open to the folder's group."""
         bench.folder.mkdir(parents=True)
@@ -391,6 +425,19 @@ while True:
     bench.claim()
     print("claimed", flush=True)
     bench.table().release(next(iter(bench.table().all())))
+"""
+
+
+#: Makes a ledger's locks, but dies before others may use one.
+KILLED_SHARING = """
+import os, pathlib, sys
+from mdev_migrate import ledger
+from tests.unit.test_ledger import Bench
+os.fchmod = lambda *_: os._exit(9)
+folder = pathlib.Path(sys.argv[1])
+if sys.argv[2] == "claims":
+    Bench(folder).claim()
+ledger.Owners(folder, "test").note("vm", "a:///", "b:///")
 """
 
 
