@@ -96,6 +96,18 @@ def _usable(path: pathlib.Path) -> Iterator[None]:
         raise exception.LedgerUnusable(str(path), reason) from error
 
 
+def _exists(path: pathlib.Path) -> bool:
+    """Tell whether there is anything of that name, be it a broken link.
+
+    :raises OSError: if it cannot be found out, unlike ``os.path.lexists``.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _prepare(folder: pathlib.Path) -> None:
     """Make the folder if there is none."""
     with _usable(folder):
@@ -122,7 +134,7 @@ def _make_lock(path: pathlib.Path) -> filelock.BaseFileLock:
     It gets its name once it is shared: whoever is killed before leaves no
     lock that is closed to others.
     """
-    if not os.path.lexists(path):
+    if not _exists(path):
         new = path.with_name(f"{uuid.uuid4()}.new")
         handle = os.open(new, _NEW, 0o600)
         try:
@@ -190,8 +202,9 @@ class _Lock:
 class Owners:
     """This process as the owner of claims, and whether others live.
 
+    Nothing is made before it notes a claim: who only asks leaves no trace.
+
     :param program: its name, for people.
-    :raises LedgerUnusable: if the folder cannot be used.
     """
 
     def __init__(
@@ -206,12 +219,20 @@ class Owners:
         self.name = (
             f"{program} (process {os.getpid()}, {socket.gethostname()})"
         )
-        _prepare(folder)
         self._trying = _Lock(folder / "owners.lock", lock_limit_s)
-        with self._trying.held(), _usable(folder):
-            self._sweep()
-            self._life = _make_lock(self._file(self.token))
-            _acquire(self._life, 0)
+        self._life: filelock.BaseFileLock | None = None
+
+    def _begin(self) -> None:
+        """Be seen to live from now on."""
+        if self._life is not None:
+            return
+        _prepare(self._folder)
+        with self._trying.held(), _usable(self._folder):
+            if self._life is None:
+                self._sweep()
+                life = _make_lock(self._file(self.token))
+                _acquire(life, 0)
+                self._life = life
 
     def _file(self, token: str) -> pathlib.Path:
         return self._folder / f"{token}.alive"
@@ -228,7 +249,7 @@ class Owners:
         What cannot be found out counts as living.
         """
         try:
-            if not path.exists():
+            if not _exists(path):
                 return False
             lock = _lock_on(path)
             _acquire(lock, 0)
@@ -259,11 +280,18 @@ class Owners:
             path = self._file(model.normalise_uuid(token))
         except ValueError:
             return False
+        with _usable(path):
+            if not _exists(path):
+                return False
         with self._trying.held():
             return self._try(path)
 
     def note(self, guest: str, source: str, destination: str) -> claims.Note:
-        """Return what a claim made now says about its making."""
+        """Return what a claim made now says about its making.
+
+        :raises LedgerUnusable: if the folder cannot be used.
+        """
+        self._begin()
         return claims.Note(
             owner=self.name,
             token=self.token,
@@ -274,7 +302,11 @@ class Owners:
         )
 
     def adopt(self, note: claims.Note) -> claims.Note:
-        """Return a claim's note with this process as its owner."""
+        """Return a claim's note with this process as its owner.
+
+        :raises LedgerUnusable: if the folder cannot be used.
+        """
+        self._begin()
         return replace(note, owner=self.name, token=self.token, over=False)
 
     def may_replace(self, claim: claims.Claim) -> None:
@@ -289,6 +321,8 @@ class Owners:
 
     def close(self) -> None:
         """End this owner's life, as the end of the process does."""
+        if self._life is None:
+            return
         with contextlib.suppress(OSError):
             os.unlink(self._life.lock_file)
         self._life.release(force=True)
@@ -402,6 +436,25 @@ class FileStore:
                 new.unlink()
             raise
         _sync(self._path.parent)
+
+
+def look(
+    folder: pathlib.Path,
+    host: model.HostFacts,
+    report: Callable[[str], None] = lambda _: None,
+) -> claims.Store:
+    """Return the claims of one host for somebody who only looks.
+
+    Where there is no ledger nothing is claimed, and none is made: the
+    folder would be that user's, and closed to whoever comes next.
+
+    :raises LedgerUnusable: if the folder cannot be used.
+    """
+    path = folder / f"{ledger_name(host)}.json"
+    with _usable(path):
+        if not _exists(path):
+            return claims.MemoryStore()
+    return FileStore(folder, host, report)
 
 
 def _sync(folder: pathlib.Path) -> None:

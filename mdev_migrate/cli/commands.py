@@ -125,10 +125,10 @@ def list_mdevs(context: click.Context) -> None:
     empty = json_output.mdevs(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
         found = host.inventory()
-        claimed = session.destination(host).claims.all()
+        claimed, warnings = session.claimed(host)
     rows = listing.rows(found, claimed)
     session.answer(
-        json_output.mdevs(found.host, rows),
+        json_output.mdevs(found.host, rows, warnings),
         lambda: render.mdevs(found.host, rows),
     )
 
@@ -150,7 +150,10 @@ def check(
     """
     session = Session.of(context)
     how = options.read(flags)
-    with session.failing(json_output.check(guest)), session.hosts(to) as hosts:
+    with (
+        session.failing(json_output.check(guest)),
+        session.hosts(to, looking=True) as hosts,
+    ):
         left = recovering.settle_left(session, hosts)
         report = make_report(checking(hosts, guest, how))
     session.answer(
@@ -257,7 +260,10 @@ def make_report(check: GuestCheck) -> Report:
 
 def show_plan(session: Session, guest: str, to: str, how: Options) -> Report:
     """Answer with the plan of a migration."""
-    with session.failing(json_output.plan(guest)), session.hosts(to) as hosts:
+    with (
+        session.failing(json_output.plan(guest)),
+        session.hosts(to, looking=True) as hosts,
+    ):
         check = checking(hosts, guest, how)
         report = make_report(check)
         session.step = Step.PLAN

@@ -70,8 +70,15 @@ def _type(offered: model.MdevType) -> Answer:
     }
 
 
-def mdevs(host: str, rows: Iterable[listing.Row] = ()) -> Answer:
-    """Return a host's mdevs and who holds each."""
+def mdevs(
+    host: str,
+    rows: Iterable[listing.Row] = (),
+    warnings: Iterable[str] = (),
+) -> Answer:
+    """Return a host's mdevs and who holds each.
+
+    :param warnings: why not all who hold one are known.
+    """
     return {
         "host": host,
         "mdevs": [
@@ -84,6 +91,7 @@ def mdevs(host: str, rows: Iterable[listing.Row] = ()) -> Answer:
             }
             for row in rows
         ],
+        "warnings": list(warnings),
     }
 
 

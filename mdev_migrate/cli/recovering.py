@@ -37,7 +37,10 @@ def claims(context: click.Context) -> None:
     """
     session = Session.of(context)
     empty = claiming.claims(session.settings.source_uri)
-    with session.failing(empty), session.place() as (place, owners):
+    with (
+        session.failing(empty),
+        session.place(looking=True) as (place, owners),
+    ):
         host = place.host.facts().name
         now = time.time()
         shown = [
@@ -82,7 +85,10 @@ def recover(
     """
     session = Session.of(context)
     empty = claiming.recovered(session.settings.source_uri, dry_run=dry_run)
-    with session.failing(empty), session.place() as (place, owners):
+    with (
+        session.failing(empty),
+        session.place(looking=dry_run) as (place, owners),
+    ):
         host = place.host.facts().name
         recovery = Recovery(
             place,
@@ -92,7 +98,8 @@ def recover(
             source_gone=source_gone,
         )
         settled = recovery.run(dry_run=dry_run)
-        cleared = clear(place, _note(place, owners), dry_run=dry_run)
+        note = Note() if dry_run else _note(place, owners)
+        cleared = clear(place, note, dry_run=dry_run)
     session.answer(
         claiming.recovered(host, settled, cleared, dry_run=dry_run),
         lambda: claiming.show_recovered(
@@ -125,6 +132,8 @@ def settle_left(session: Session, hosts: Places) -> list[str]:
     recovery = Recovery(place, session.environment.opener, hosts.owners)
     texts = []
     try:
+        if not (place.claims.all() or place.claims.made()):
+            return []
         texts += [each.text for each in recovery.run()]
         texts += claiming.describe(clear(place, _note(place, hosts.owners)))
     except exception.MdevMigrateError as error:

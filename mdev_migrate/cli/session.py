@@ -15,7 +15,7 @@ import click
 from mdev_migrate import exception, ledger, libvirt_host
 from mdev_migrate.cli import application, json_output, options, output
 from mdev_migrate.cli.places import Places
-from mdev_migrate.core.claims import ClaimTable
+from mdev_migrate.core.claims import Claim, ClaimTable
 from mdev_migrate.core.phases import Step
 from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
@@ -74,9 +74,10 @@ class Session:
             yield host
 
     @contextlib.contextmanager
-    def hosts(self, to: str) -> Iterator[Places]:
+    def hosts(self, to: str, *, looking: bool = False) -> Iterator[Places]:
         """Open the source, the destination and the ledger.
 
+        :param looking: make no ledger where there is none.
         :raises HostError: if a host cannot be opened or asked who it is.
         :raises LedgerUnusable: if claims cannot be kept.
         """
@@ -87,21 +88,22 @@ class Session:
                 with self.owning() as owners:
                     yield Places(
                         source,
-                        self.destination(host),
-                        self._table(source),
+                        self._destination(host, looking=looking),
+                        self._table(source, looking=looking),
                         owners,
                     )
 
     @contextlib.contextmanager
     def place(
-        self,
+        self, *, looking: bool = False
     ) -> Iterator[tuple[MdevMigration[Host], ledger.Owners]]:
         """Open the host of ``--connect`` as a destination, and the ledger.
 
+        :param looking: as for :meth:`hosts`.
         :raises HostError: and LedgerUnusable: as for :meth:`hosts`.
         """
         with self.source() as host, self.owning() as owners:
-            yield self.destination(host), owners
+            yield self._destination(host, looking=looking), owners
 
     @contextlib.contextmanager
     def owning(self) -> Iterator[ledger.Owners]:
@@ -110,14 +112,29 @@ class Session:
         with contextlib.closing(owners):
             yield owners
 
-    def destination(self, host: Host) -> MdevMigration[Host]:
-        """Return what a host does for guests that reach it."""
-        return self.environment.destination(host, self._table(host))
+    def claimed(self, host: Host) -> tuple[dict[str, Claim], list[str]]:
+        """Return the claims on a host's mdevs, to be shown and no more.
 
-    def _table(self, host: Host) -> ClaimTable:
+        :returns: besides, a warning if they cannot be seen.
+        """
+        try:
+            return self._table(host, looking=True).all(), []
+        except exception.LedgerUnusable as error:
+            text = f"claims cannot be seen: {error}"
+            self.warn(text)
+            return {}, [text]
+
+    def _destination(
+        self, host: Host, *, looking: bool
+    ) -> MdevMigration[Host]:
+        """Return what a host does for guests that reach it."""
+        table = self._table(host, looking=looking)
+        return self.environment.destination(host, table)
+
+    def _table(self, host: Host, *, looking: bool) -> ClaimTable:
         """Return the claims on a host's mdevs."""
-        store = ledger.FileStore(self._folder, host.facts(), self.warn)
-        return ClaimTable(store)
+        begin = ledger.look if looking else ledger.FileStore
+        return ClaimTable(begin(self._folder, host.facts(), self.warn))
 
     @functools.cached_property
     def _folder(self) -> pathlib.Path:

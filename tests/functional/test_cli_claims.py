@@ -331,7 +331,6 @@ class TestOthers:
         world.add_guest({MDEV_1: "mtty-1"})
         wrong = ("--state-dir", "/dev/null/x", "--json")
         calls = [
-            ("list", *wrong),
             ("claims", *wrong),
             ("recover", *wrong),
             ("check", "vm", "--to", world.there, *wrong),
@@ -346,6 +345,42 @@ class TestOthers:
             "ledger-unusable"
         }
         assert "--state-dir" in answers[0].json["error"]["hint"]
+
+    def test_list_without_claims(self, world):
+        """A list shows what it can, and says that it is not all."""
+        world.add_guest({MDEV_1: "mtty-1"})
+
+        answer = world.run("list", "--state-dir", "/dev/null/x", "--json")
+
+        (shown,) = answer.json["mdevs"]
+        assert (answer.code, shown["held_by"]) == (0, "vm")
+        (warning,) = answer.json["warnings"]
+        assert warning.startswith("claims cannot be seen: ledger /dev/null/x")
+        assert f"warning: {warning}\n" == answer.err
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("list",),
+            ("claims",),
+            ("recover", "--dry-run"),
+            ("check", "vm", "--to"),
+            ("plan", "vm", "--to"),
+        ],
+    )
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_looking_makes_no_ledger(self, world, tmp_path, command, exists):
+        """Who changes nothing makes nothing that locks others out."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        folder = tmp_path / "folder"
+        if exists:
+            folder.mkdir()
+        to = [world.there] if command[-1] == "--to" else []
+
+        answer = world.run(*command, *to, "--state-dir", str(folder))
+
+        assert (answer.code, answer.err) == (0, "")
+        assert list(tmp_path.rglob("*")) == ([folder] if exists else [])
 
     @pytest.mark.parametrize("exists", [True, False])
     def test_whose_claims_are_seen(self, world, tmp_path, monkeypatch, exists):

@@ -114,6 +114,7 @@ class TestList:
                     "held_by": None,
                 },
             ],
+            "warnings": [],
         }
 
     def test_guest_that_is_shut_off_holds_its_mdevs(self, world: World):

@@ -103,6 +103,13 @@ def ignoring_warnings() -> Iterator[None]:
         yield
 
 
+def owner(folder: pathlib.Path, limit_s: float = 5.0) -> ledger.Owners:
+    """Return an owner that others see to live."""
+    owners = ledger.Owners(folder, "test", lock_limit_s=limit_s)
+    owners.note("vm", "a:///", "b:///")
+    return owners
+
+
 @pytest.fixture
 def bench(tmp_path: pathlib.Path) -> Bench:
     """Return a ledger in a folder that does not exist yet."""
@@ -259,7 +266,7 @@ class TestFileStore:
         names[name].symlink_to(victim)
         use = {
             "claims": lambda: bench.table().all(),
-            "owners": lambda: ledger.Owners(bench.folder, "test"),
+            "owners": lambda: owner(bench.folder),
         }
 
         with pytest.raises(exception.LedgerUnusable):
@@ -308,6 +315,21 @@ class TestFileStore:
         assert bench.table().all() == {}
         assert stat.S_IMODE(bench.path.stat().st_mode) == 0o600
         assert not victim.exists()
+
+    def test_looking_makes_nothing(self, bench):
+        """Who only looks makes no folder that others are locked out of."""
+        before = claims.ClaimTable(ledger.look(bench.folder, HOST)).all()
+        made = bench.folder.exists()
+        bench.claim()
+        after = claims.ClaimTable(ledger.look(bench.folder, HOST)).all()
+
+        assert (before, made) == ({}, False)
+        assert after == bench.table().all() != {}
+
+    def test_looking_where_one_may_not(self):
+        """What cannot be seen is not taken for nothing."""
+        with pytest.raises(exception.LedgerUnusable):
+            ledger.look(pathlib.Path("/dev/null/x"), HOST)
 
     @pytest.mark.parametrize("path", ["/dev/null/x", "/proc/nowhere"])
     def test_unusable_folder(self, path):
@@ -363,7 +385,7 @@ class TestFileStore:
             pass
 
         bench.claim()
-        ledger.Owners(bench.folder, "test").note("vm", "a:///", "b:///")
+        owner(bench.folder)
 
         assert maker.returncode == 9
         assert {
@@ -377,9 +399,10 @@ class TestFileStore:
         bench.folder.mkdir(parents=True)
         bench.folder.chmod(0o770)
 
-        owners = ledger.Owners(bench.folder, "test")
+        owners = owner(bench.folder)
         for _ in range(2):
             bench.claim()
+            owner(bench.folder).close()
             owners.lives(claims.Note(token=builders.uuid(1)))
 
         modes = {
@@ -398,7 +421,7 @@ class TestFileStore:
 
         for use in (
             lambda: bench.table(limit_s=0.05).all(),
-            lambda: ledger.Owners(bench.folder, "test", lock_limit_s=0.05),
+            lambda: owner(bench.folder, limit_s=0.05),
         ):
             with (
                 ignoring_warnings(),
@@ -472,6 +495,7 @@ OWNER = """
 import pathlib, sys
 from mdev_migrate import ledger
 owners = ledger.Owners(pathlib.Path(sys.argv[1]), "test")
+owners.note("vm", "a:///", "b:///")
 print(owners.token, flush=True)
 sys.stdin.readline()
 """
@@ -480,7 +504,7 @@ sys.stdin.readline()
 class TestOwners:
     def test_a_process_that_is_killed_is_dead(self, bench):
         """No owner outlives its process, and its file is cleared away."""
-        owners = ledger.Owners(bench.folder, "test")
+        owners = owner(bench.folder)
         with start(OWNER, str(bench.folder)) as other:
             note = claims.Note(token=other.stdout.readline().strip())
             alive = owners.lives(note)
@@ -495,13 +519,13 @@ class TestOwners:
             other.stdout.readline()
             other.send_signal(signal.SIGKILL)
 
-        owners = ledger.Owners(bench.folder, "test")
+        owners = owner(bench.folder)
 
         assert [p.stem for p in bench.folder.glob("*.alive")] == [owners.token]
 
     def test_a_new_owner_leaves_the_living(self, bench):
         """Nobody is swept away while alive, not in this process either."""
-        first = ledger.Owners(bench.folder, "test")
+        first = owner(bench.folder)
         second = ledger.Owners(bench.folder, "test")
         note = first.note("vm", "a:///", "b:///")
 
@@ -541,8 +565,22 @@ class TestOwners:
 
     def test_unusable_folder(self):
         """A folder that cannot be had is our error."""
+        owners = ledger.Owners(pathlib.Path("/dev/null/x"), "test")
+        note = claims.Note(token=builders.uuid(1))
+
         with pytest.raises(exception.LedgerUnusable):
-            ledger.Owners(pathlib.Path("/dev/null/x"), "test")
+            owners.note("vm", "a:///", "b:///")
+        with pytest.raises(exception.LedgerUnusable):
+            owners.lives(note)
+
+    def test_asking_makes_nothing(self, bench):
+        """Who has claimed nothing leaves no trace."""
+        owners = ledger.Owners(bench.folder, "test")
+
+        lives = owners.lives(claims.Note(token=builders.uuid(1)))
+        owners.close()
+
+        assert (lives, bench.folder.exists()) == (False, False)
 
 
 class TestDefaultFolder:
