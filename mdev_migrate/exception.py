@@ -92,8 +92,8 @@ class LedgerUnusable(LedgerError):
 
     code = "ledger-unusable"
     hint = (
-        "get access to the folder that the programs of this machine share, or "
-        "choose another with --state-dir; for Nova, set "
+        "get access to the folder; if it must be another, every program that "
+        "migrates from this machine needs the same: --state-dir, for Nova "
         "[mdev_migrate]state_dir"
     )
 

@@ -283,7 +283,7 @@ class TestFileStore:
             bench.table(limit_s=0.05).all()
 
         assert "locked" in str(raised.value)
-        assert "--state-dir" in raised.value.hint
+        assert "the same: --state-dir" in raised.value.hint
 
     def test_a_full_disk(self, bench):
         """A claim that cannot be written is not made; nothing is left."""
