@@ -222,8 +222,11 @@ class Owners:
         self._trying = _Lock(folder / "owners.lock", lock_limit_s)
         self._life: filelock.BaseFileLock | None = None
 
-    def _begin(self) -> None:
-        """Be seen to live from now on."""
+    def begin(self) -> None:
+        """Be seen to live from now on; to note a claim does so, too.
+
+        :raises LedgerUnusable: if the folder cannot be used.
+        """
         if self._life is not None:
             return
         _prepare(self._folder)
@@ -291,7 +294,7 @@ class Owners:
 
         :raises LedgerUnusable: if the folder cannot be used.
         """
-        self._begin()
+        self.begin()
         return claims.Note(
             owner=self.name,
             token=self.token,
@@ -306,7 +309,7 @@ class Owners:
 
         :raises LedgerUnusable: if the folder cannot be used.
         """
-        self._begin()
+        self.begin()
         return replace(note, owner=self.name, token=self.token, over=False)
 
     def may_replace(self, claim: claims.Claim) -> None:

@@ -85,7 +85,7 @@ class Session:
             self.step = Step.CONNECT
             with contextlib.closing(self.environment.opener(to)) as host:
                 self.step = Step.CHECK
-                with self.owning() as owners:
+                with self._owning(looking=looking) as owners:
                     yield Places(
                         source,
                         self._destination(host, looking=looking),
@@ -102,14 +102,19 @@ class Session:
         :param looking: as for :meth:`hosts`.
         :raises HostError: and LedgerUnusable: as for :meth:`hosts`.
         """
-        with self.source() as host, self.owning() as owners:
+        with (
+            self.source() as host,
+            self._owning(looking=looking) as owners,
+        ):
             yield self._destination(host, looking=looking), owners
 
     @contextlib.contextmanager
-    def owning(self) -> Iterator[ledger.Owners]:
+    def _owning(self, *, looking: bool) -> Iterator[ledger.Owners]:
         """Be known as the owner of what is claimed meanwhile."""
         owners = ledger.Owners(self._folder, "mdev-migrate")
         with contextlib.closing(owners):
+            if not looking:
+                owners.begin()
             yield owners
 
     def claimed(self, host: Host) -> tuple[dict[str, Claim], list[str]]:

@@ -346,6 +346,21 @@ class TestOthers:
         }
         assert "--state-dir" in answers[0].json["error"]["hint"]
 
+    def test_no_owner(self, world, book):
+        """Who cannot be seen to live begins nothing, and is told once."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        book.claim()
+        book.owners.close()
+        lock = book.folder / "owners.lock"
+        lock.unlink()
+        lock.mkdir()
+
+        answer = world.run("migrate", "vm", "--to", world.there)
+
+        assert answer.code == 1
+        assert "code: ledger-unusable" in answer.err
+        assert "warning" not in answer.err
+
     def test_list_without_claims(self, world):
         """A list shows what it can, and says that it is not all."""
         world.add_guest({MDEV_1: "mtty-1"})
