@@ -888,3 +888,8 @@ class MdevBusy(HostError):
 
     def __str__(self) -> str:
         return f"host {self.host}: mdev {self.uuid} is busy: {self.reason}"
+
+
+#: What a host raises that cannot be asked where a guest is: it is out of
+#: reach, or lets us not in. The other host's answer may be enough.
+UNASKABLE = (HostUnreachable, AccessDenied)

@@ -110,15 +110,25 @@ def connect(uri: str) -> Connection:
     :raises AccessDenied: if it can, and the host wants nothing of us.
     """
     start_event_loop()
-    try:
+    with opening(uri):
         connection = libvirt.open(uri)
         with contextlib.suppress(libvirt.libvirtError):
             connection.setKeepAlive(*_KEEPALIVE)
+    return connection
+
+
+@contextlib.contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Translate libvirt's errors of a block that opens a connection.
+
+    :raises HostUnreachable: and ``AccessDenied``: as :func:`connect` does.
+    """
+    try:
+        yield
     except libvirt.libvirtError as error:
         if error.get_error_code() in _DENIED:
             raise _failure(uri, "virConnectOpen", error) from error
         raise exception.HostUnreachable(uri, _reason(error)) from error
-    return connection
 
 
 def _reason(error: libvirt.libvirtError) -> str:

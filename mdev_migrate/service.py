@@ -345,7 +345,7 @@ class MdevMigration(Generic[H]):
     def _reconnect(self) -> None:
         try:
             self.host.reconnect()
-        except exception.HostUnreachable:
+        except exception.UNASKABLE:
             time.sleep(self.limits.poll_s)
 
 

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import libvirt
-
 from mdev_migrate import exception, libvirt_host, model, service, testing
 from mdev_migrate.core import claims
 from mdev_migrate.workflow import (
@@ -95,10 +93,8 @@ class Scene:
 
     def connect(self, uri: str) -> testing.SimulatedConnection:
         """Open a connection, or raise our own error."""
-        try:
+        with libvirt_host.opening(uri):
             return self.group.open(uri)
-        except libvirt.libvirtError as error:
-            raise exception.HostUnreachable(uri, str(error)) from error
 
     def host(
         self, simulated: testing.SimulatedHost
@@ -135,7 +131,7 @@ class Scene:
         try:
             source = self.host(here)
             destination = self.destination(there)
-        except exception.HostUnreachable as error:
+        except exception.HostError as error:
             return Outcome(guest, error=error)
         return GuestMigration(
             source,

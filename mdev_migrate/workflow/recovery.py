@@ -225,11 +225,13 @@ class _Case:
         try:
             with source() as here:
                 return ask(here, there, uuid)
-        except (exception.HostUnreachable, exception.OutcomeUnknown):
+        except (*exception.UNASKABLE, exception.OutcomeUnknown) as error:
             guest = settling.find(there, uuid)
             if whereabouts.has_come(guest):
                 return Whereabouts.ARRIVED
-            if guest is None and self._source_gone:
+            # A host that denies access is not gone.
+            denied = isinstance(error, exception.AccessDenied)
+            if guest is None and self._source_gone and not denied:
                 return Whereabouts.NOWHERE
             raise
 

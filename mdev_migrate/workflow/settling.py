@@ -25,7 +25,7 @@ def find(host: Host, instance_uuid: str) -> model.Guest | None:
 
     A connection that broke is opened anew first.
 
-    :raises HostUnreachable: if that fails too.
+    :raises HostError: if that fails too.
     """
     try:
         return _find_now(host, instance_uuid)
@@ -52,7 +52,7 @@ def tell(
 ) -> Whereabouts:
     """Return where a guest is now.
 
-    One of the hosts may be out of reach, if the other's answer is enough.
+    One of the hosts may not answer, if the other's answer is enough.
 
     :param answered: the source has said that the migration failed: if the
         guest has a job there, it is another's, to another host.
@@ -60,7 +60,7 @@ def tell(
     """
     try:
         here = find(source, instance_uuid)
-    except exception.HostUnreachable:
+    except exception.UNASKABLE:
         there = find(destination, instance_uuid)
         if whereabouts.has_come(there):
             return Whereabouts.ARRIVED
@@ -73,7 +73,7 @@ def tell(
     )
     try:
         there = find(destination, instance_uuid)
-    except exception.HostUnreachable:
+    except exception.UNASKABLE:
         if here is not None and here.running and not job:
             return Whereabouts.STAYED
         raise

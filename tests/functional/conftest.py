@@ -7,10 +7,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import libvirt
 import pytest
 
-from mdev_migrate import exception, model, testing
+from mdev_migrate import libvirt_host, model, testing
 from mdev_migrate.cli import main, options, session
 from mdev_migrate.libvirt_host import LibvirtHost
 from mdev_migrate.service import Limits, MdevMigration
@@ -89,11 +88,8 @@ class World:
         )
 
     def _connect(self, uri: str) -> testing.SimulatedConnection:
-        try:
+        with libvirt_host.opening(uri):
             return self.group.open(uri)
-        except libvirt.libvirtError as error:
-            reason = str(error.get_error_message())
-            raise exception.HostUnreachable(uri, reason) from error
 
 
 @pytest.fixture(autouse=True)

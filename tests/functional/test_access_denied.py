@@ -4,6 +4,7 @@
 A permission that is missing is missing for every call that needs it.
 """
 
+import pathlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ import libvirt
 import pytest
 
 from mdev_migrate import exception, libvirt_host, testing
-from tests import builders, scenes
+from mdev_migrate.workflow import Recovered, Recovery
+from tests import builders, crashes, scenes
 
 #: More than any migration here makes of one name.
 _ALWAYS = 2000
@@ -181,3 +183,70 @@ def test_a_look_needs_no_password():
 
     assert text == domain.XMLDesc(0)
     assert text != domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)
+
+
+class TestOpening:
+    """A host that does not let us in is as good as out of reach."""
+
+    def test_reopening_while_undoing(self):
+        """One denied reopening ends no retries and hides no error."""
+        scene = _scene()
+
+        def pace(step: testing.Step) -> None:
+            if (step.phase, step.number) == ("copy", 3):
+                faults = scene.group.faults
+                lose = testing.lose_connection()
+                faults.on("listAllDevices", lose, host="host-b")
+                faults.on("open", testing.fail(_denial()), host="host-b")
+            _fail_the_copy(step)
+
+        scene.group.pace = pace
+
+        outcome = scene.migrate()
+
+        assert isinstance(outcome.error, exception.MigrationFailed)
+        assert outcome.warnings == []
+        assert scene.broken_promises(outcome) == []
+
+    @pytest.mark.parametrize("dry_run", [True, False])
+    def test_the_source_of_a_guest_that_arrived(self, tmp_path, dry_run):
+        """Its destination knows enough to settle the claim."""
+        world = _killed_when_moved(tmp_path)
+        _deny(world.scene, "open", "host-a")
+
+        (recovered,) = _recover(world, dry_run=dry_run)
+
+        world.group.faults.clear()
+        assert recovered.action == "finished"
+        assert bool(world.claimed()) == dry_run
+
+    def test_a_source_that_denies_is_not_gone(self, tmp_path):
+        """It runs, and may still send the guest, whatever is said of it."""
+        world = _killed_when_moved(tmp_path)
+        world.scene.there.open().lookupByName("vm").destroy()
+        world.scene.there.open().lookupByName("vm").undefine()
+        _deny(world.scene, "open", "host-a")
+
+        (recovered,) = _recover(world, source_gone=True)
+
+        assert recovered.action == "kept"
+        assert "denied access" in recovered.reason
+
+
+def _killed_when_moved(folder: pathlib.Path) -> crashes.Crashes:
+    """Let a process die when its guest has moved."""
+    world = crashes.Crashes(folder, crashes.kinds(2), ["mtty-1"])
+    world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+    crashes.run(world.migrate)
+    world.restart()
+    return world
+
+
+def _recover(
+    world: crashes.Crashes, *, dry_run: bool = False, source_gone: bool = False
+) -> list[Recovered]:
+    place = world.place(world.scene.there)
+    recovery = Recovery(
+        place, world.open, world.owners, source_gone=source_gone
+    )
+    return recovery.run(dry_run=dry_run)

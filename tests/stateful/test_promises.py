@@ -206,10 +206,8 @@ class Promises(stateful.RuleBasedStateMachine):
 
     def open(self, uri: str) -> libvirt_host.LibvirtHost:
         """Open the host at a URI."""
-        try:
+        with libvirt_host.opening(uri):
             return libvirt_host.LibvirtHost(uri, opener=self.group.open)
-        except libvirt.libvirtError as error:
-            raise exception.HostUnreachable(uri, str(error)) from error
 
     def table(self, host: testing.SimulatedHost) -> claims.ClaimTable:
         """Return the claims on a host's mdevs."""
