@@ -254,9 +254,10 @@ class MdevMigration(Generic[H]):
 
         Created mdevs are removed, touched ones recycled, and the claim is
         released. What is busy or out of reach is tried again for
-        ``limits.busy_s``; if it stays so, the claim is kept, so that nobody
-        is given an mdev that cannot be used. What another guest or claim
-        holds by now, the own claim having been lost, is left to it.
+        ``limits.busy_s``, what is denied is not; if it stays so, the claim
+        is kept, so that nobody is given an mdev that cannot be used. What
+        another guest or claim holds by now, the own claim having been lost,
+        is left to it.
 
         :param note: release no other claim than the one so noted.
         :param unanswered: the host may still be creating an mdev, for
@@ -303,6 +304,9 @@ class MdevMigration(Generic[H]):
             tasks, problems = self._try(instance_uuid, tasks)
             if not tasks or time.monotonic() >= deadline:
                 break
+            if all_denied(problems):
+                # What is not allowed now is not in a minute.
+                break
             if any(isinstance(p, exception.HostUnreachable) for p in problems):
                 self._reconnect()
             time.sleep(self.limits.poll_s)
@@ -347,6 +351,11 @@ class MdevMigration(Generic[H]):
             self.host.reconnect()
         except exception.UNASKABLE:
             time.sleep(self.limits.poll_s)
+
+
+def all_denied(problems: Sequence[exception.MdevMigrateError]) -> bool:
+    """Tell whether access control alone is in the way."""
+    return all(isinstance(p, exception.AccessDenied) for p in problems)
 
 
 def _is_another(holder: model.Guest | None, instance_uuid: str) -> bool:

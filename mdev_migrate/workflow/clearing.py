@@ -11,13 +11,13 @@ to survive a reboot stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import allocation, claims, phases
 from mdev_migrate.host import Host
-from mdev_migrate.service import MdevMigration
+from mdev_migrate.service import MdevMigration, all_denied
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,65 +59,90 @@ def clear(
     inventory = place.host.inventory()
     removed: dict[str, str] = {}
     problems: list[exception.MdevMigrateError] = []
-    for owner, mdevs in _left(inventory, made).items():
-        found = () if dry_run else _remove(place, note, owner, mdevs)
+    left = _left(inventory, made, place.claims.all())
+    for owner, mdevs in left.items():
+        done, found = (
+            (mdevs, ()) if dry_run else _remove(place, note, owner, mdevs)
+        )
+        removed |= {mdev.uuid: owner for mdev in done}
         problems += found
-        if not found:
-            removed |= {mdev.uuid: owner for mdev in mdevs}
     if not dry_run:
-        listed = {mdev.uuid for mdev in inventory.mdevs}
-        place.claims.forget(removed.keys() | (made.keys() - listed))
+        place.claims.forget(removed.keys() | _gone(inventory, made))
     return Cleared(removed, tuple(problems))
 
 
 def _left(
-    inventory: model.Inventory, made: Mapping[str, str]
-) -> dict[str, list[model.Mdev]]:
-    """Return what is there of guests that are not, by instance UUID."""
-    known = {guest.instance_uuid for guest in inventory.guests}
-    assigned = inventory.assigned()
-    left: dict[str, list[model.Mdev]] = {}
+    inventory: model.Inventory,
+    made: Mapping[str, str],
+    claimed: Mapping[str, claims.Claim],
+) -> dict[str, tuple[model.Mdev, ...]]:
+    """Return what is there of guests that are not, by instance UUID.
+
+    What a claim is about is left to whoever made that, or will settle it.
+    """
+    busy = _known(inventory) | claimed.keys()
+    taken = set(inventory.assigned()) | {
+        mdev.uuid for claim in claimed.values() for mdev in claim.plan.mdevs
+    }
+    left: dict[str, tuple[model.Mdev, ...]] = {}
     for mdev in inventory.mdevs:
         owner = made.get(mdev.uuid)
-        if owner is None or owner in known:
+        if owner is None or owner in busy:
             continue
-        if mdev.uuid not in assigned and not mdev.persistent:
-            left.setdefault(owner, []).append(mdev)
+        if mdev.uuid not in taken and not mdev.persistent:
+            left[owner] = (*left.get(owner, ()), mdev)
     return left
+
+
+def _known(inventory: model.Inventory) -> set[str]:
+    return {guest.instance_uuid for guest in inventory.guests}
+
+
+def _gone(inventory: model.Inventory, made: Mapping[str, str]) -> set[str]:
+    """Return what is not there, nor the guest that it was made for.
+
+    A host may list an mdev late: that of a guest that is there will be.
+    """
+    listed = {mdev.uuid for mdev in inventory.mdevs}
+    known = _known(inventory)
+    return {
+        uuid
+        for uuid, owner in made.items()
+        if uuid not in listed and owner not in known
+    }
 
 
 def _remove(
     place: MdevMigration[Host],
     note: claims.Note,
     instance_uuid: str,
-    mdevs: Iterable[model.Mdev],
-) -> tuple[exception.MdevMigrateError, ...]:
-    """Remove mdevs under a claim; return what was in the way."""
-    plan = allocation.AllocationPlan(create=tuple(mdevs))
+    mdevs: tuple[model.Mdev, ...],
+) -> tuple[tuple[model.Mdev, ...], tuple[exception.MdevMigrateError, ...]]:
+    """Remove mdevs under a claim; return which, and what was in the way."""
 
     def choose(held: tuple[model.Mdev, ...]) -> allocation.AllocationPlan:
-        taken = {mdev.uuid for mdev in held} & {m.uuid for m in plan.create}
-        if taken:
-            raise exception.ClaimHeld(instance_uuid, "another migration")
-        return plan
+        taken = {mdev.uuid for mdev in held}
+        free = (mdev for mdev in mdevs if mdev.uuid not in taken)
+        return allocation.AllocationPlan(create=tuple(free))
 
+    step = phases.Step.CREATE
+    refuse = claims.refuse_unfinished
     try:
         with place.claims.claim(
-            instance_uuid,
-            choose,
-            note,
-            claims.refuse_unfinished,
-            step=phases.Step.CREATE,
-        ):
+            instance_uuid, choose, note, refuse, step=step
+        ) as plan:
             pass
-    except exception.ClaimHeld as error:
-        return (error,)
-    problems = place.roll_back(
-        instance_uuid, phases.Step.CREATE, plan, note=note
-    )
-    if problems:
+    except exception.ClaimHeld:
+        return (), ()
+    problems = place.roll_back(instance_uuid, step, plan, note=note)
+    if not problems:
+        return plan.create, ()
+    if all_denied(problems):
+        # What is left is as it was, and others may have a use for it.
+        place.claims.release(instance_uuid, note)
+    else:
         place.claims.leave(instance_uuid, note)
-    return problems
+    return (), problems
 
 
 def clear_behind(

@@ -13,7 +13,7 @@ import libvirt
 import pytest
 
 from mdev_migrate import exception, libvirt_host, testing
-from mdev_migrate.workflow import Recovered, Recovery
+from mdev_migrate.workflow import GuestMigration, Recovered, Recovery
 from tests import builders, crashes, scenes
 
 #: More than any migration here makes of one name.
@@ -92,6 +92,16 @@ class TestUndoing:
         assert all("denied access" in warning for warning in undone)
         assert not any("busy" in warning for warning in undone)
 
+    def test_it_is_not_tried_again(self):
+        """What is denied once is denied a minute later."""
+        scene = _scene()
+
+        self._fail(scene)
+
+        calls = [c.name for c in scene.group.faults.calls]
+        # Its two targets, each once.
+        assert calls.count("destroy") == 2
+
     def test_the_next_migration_settles_it(self):
         """Once it is allowed, a retry undoes the rest and succeeds."""
         scene = _scene()
@@ -103,6 +113,33 @@ class TestUndoing:
 
         assert again.result == "migrated"
         assert scene.broken_promises(again) == []
+
+
+class TestClearingBehind:
+    def test_the_source_may_not_be_changed(self):
+        """A guest that has moved leaves an mdev and a warning, no claim."""
+        scene = scenes.Scene()
+        assert scene.migrate().result == "migrated"
+        made = scene.claims["host-b"].made()
+        _deny(scene, "destroy", "host-b")
+        scene.group.faults.forget_calls()
+
+        outcome = GuestMigration(
+            scene.host(scene.there),
+            scene.destination(scene.here),
+            "vm",
+            source_claims=scene.claims["host-b"],
+        ).run()
+
+        assert outcome.result == "migrated"
+        (warning,) = outcome.warnings
+        assert "not removed from the source" in warning
+        assert "denied access" in warning
+        calls = [c.name for c in scene.group.faults.calls]
+        assert calls.count("destroy") == 1
+        assert scene.claimed() == {}
+        # Whoever may, removes it with 'recover'.
+        assert scene.claims["host-b"].made() == made
 
 
 class TestAbort:

@@ -378,22 +378,58 @@ class TestWithoutLedger:
 
 class TestClearing:
     def test_somebody_else_was_promised_it(self, world):
-        """What is in a claim is not removed."""
+        """What is in a claim is not removed, the rest is."""
         world.migrate()
         world.migrate(back=True)
         there = world.scene.there
         there.add_mdev(builders.uuid(7), "mtty-1")
+        there.add_mdev(builders.uuid(9), "mtty-1")
         place = world.place(there)
         place.claims.remember(
-            builders.instance(7), [builders.mdev(7), builders.mdev(8)]
+            builders.instance(7), [builders.mdev(n) for n in (7, 8, 9)]
         )
         plan = allocation.AllocationPlan((builders.mdev(7),))
         with place.claims.claim(builders.instance(8), lambda _: plan):
             cleared = clear(place, claims.Note(token="x"))
 
-        assert [e.code for e in cleared.problems] == ["claim-held"]
+        assert cleared.problems == ()
+        assert dict(cleared.removed) == {
+            builders.uuid(9): builders.instance(7)
+        }
         assert builders.uuid(7) in there.mdevs()
+        assert builders.uuid(9) not in there.mdevs()
         assert place.claims.made() == {builders.uuid(7): builders.instance(7)}
+
+    def test_the_guest_comes_back(self, world):
+        """What was made for a guest is let be while it is on its way."""
+        there = world.scene.there
+        there.add_mdev(builders.uuid(7), "mtty-1")
+        place = world.place(there)
+        place.claims.remember(builders.instance(7), [builders.mdev(7)])
+        plan = allocation.AllocationPlan((builders.mdev(8),))
+        with place.claims.claim(builders.instance(7), lambda _: plan):
+            cleared = clear(place, claims.Note(token="x"))
+
+        assert (dict(cleared.removed), cleared.problems) == ({}, ())
+        assert builders.uuid(7) in there.mdevs()
+
+    def test_the_host_lists_nothing_for_a_moment(self, world):
+        """What a guest has is remembered, whatever the host lists."""
+        world.migrate()
+        place = world.place(world.scene.there)
+        made = place.claims.made()
+        for nth in (1, 2):
+            world.group.faults.on(
+                "listAllDevices",
+                lambda _link, _call: [],
+                host="host-b",
+                nth=nth,
+            )
+
+        clear(place, claims.Note(token="x"))
+
+        assert made
+        assert place.claims.made() == made
 
     def test_one_that_survives_a_reboot(self, world):
         """What is defined is part of the host's set-up by now."""
