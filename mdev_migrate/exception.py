@@ -798,7 +798,10 @@ class GuestLost(MigrationError):
     """After the migration the guest is active on neither host."""
 
     code = "guest-lost"
-    hint = "see the guest's QEMU logs on both hosts, then start it again"
+    hint = (
+        "somebody may have moved it to another host: look for it there, and "
+        "in its QEMU logs on both hosts, before you start it"
+    )
 
     guest: str
     reason: str

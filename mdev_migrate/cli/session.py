@@ -186,8 +186,9 @@ class Session:
 def exit_code(error: exception.MdevMigrateError | None) -> int:
     """Return the exit code for how a command ended.
 
-    1 promises that the guest is where it was. Where it is not known how a
-    migration ended, some host does not answer, and the code says so.
+    1 promises that the guest is where it was, save for GuestNotOnTargets
+    and GuestLost. Where it is not known how a migration ended, some host
+    does not answer, and the code says so.
     """
     match error:
         case None:

@@ -531,3 +531,31 @@ def test_created_but_noticed_too_late():
     scene.there.notice_mdevs()
 
     _assert_undone_and_retried(scene, outcome)
+
+
+def test_somebody_else_moves_it_to_a_third_host():
+    """It is active on neither host, and must not be started on one."""
+    scene = scenes.Scene(())
+    third = scene.group.add_host("host-c", [testing.MttyParent()])
+
+    def move(_link: object, _call: object) -> None:
+        scene.here.open().lookupByName("vm").migrateToURI3(
+            third.uris[0],
+            {},
+            libvirt.VIR_MIGRATE_LIVE
+            | libvirt.VIR_MIGRATE_PEER2PEER
+            | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+            | libvirt.VIR_MIGRATE_PERSIST_DEST,
+        )
+        raise testing.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_INVALID, "domain is not running"
+        )
+
+    scene.group.faults.on("migrateToURI3", move, nth=2)
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.GuestLost)
+    assert "look for it" in outcome.error.hint
+    assert scene.where() == ["host-c"]
+    assert scene.claimed() == {}
