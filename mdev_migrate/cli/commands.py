@@ -154,7 +154,7 @@ def check(
         session.failing(json_output.check(guest)),
         session.hosts(to, looking=True) as hosts,
     ):
-        left = recovering.settle_left(session, hosts)
+        left = recovering.settle_left(session, hosts, guest)
         report = make_report(checking(hosts, guest, how))
     session.answer(
         json_output.check(guest, report, left),
@@ -307,7 +307,7 @@ def _migrate(
     listener = progress.observer(lines, quiet=quiet)
     task = moving.Task(guest, how, listener, lines.say)
     try:
-        left = recovering.settle_left(session, hosts)
+        left = recovering.settle_left(session, hosts, guest)
         for text in left:
             listener.warn(text)
         moved = moving.migrate(hosts, task)

@@ -21,8 +21,8 @@ from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
 from mdev_migrate.workflow import Recovery, clear
 
-#: Seconds: how long a command that is about another guest tries to remove
-#: an mdev that is busy.
+#: Seconds: how long a command tries to remove an mdev that is busy, which
+#: an earlier one has left of the guest at hand.
 _BUSY_S = 2.0
 
 
@@ -111,34 +111,38 @@ def recover(
     context.exit(application.FAILED if left else application.DONE)
 
 
-def settle_left(session: Session, hosts: Places) -> list[str]:
+def settle_left(session: Session, hosts: Places, guest: str) -> list[str]:
     """Settle what commands that were killed left on the destination.
 
-    Does not wait for what takes its time: if that matters for the guest at
-    hand, its pre-checks say so.
+    What they left of other guests and takes waiting is kept, for 'recover'.
 
+    :param guest: the name or UUID of the guest at hand.
     :returns: what became of it, in words.
     """
-    whole = hosts.destination
-    place = MdevMigration(
-        whole.host,
-        whole.claims,
-        limits=dataclasses.replace(
-            whole.limits,
-            settle_s=0.0,
-            busy_s=min(_BUSY_S, whole.limits.busy_s),
-        ),
-    )
+    place = _hurried(hosts.destination, _BUSY_S)
     recovery = Recovery(place, session.environment.opener, hosts.owners)
     texts = []
     try:
         if not (place.claims.all() or place.claims.made()):
             return []
-        texts += [each.text for each in recovery.run()]
-        texts += claiming.describe(clear(place, _note(place, hosts.owners)))
+        abandoned = recovery.abandoned()
+        own = hosts.source.find_guest(guest).instance_uuid if abandoned else ""
+        for claim in abandoned:
+            wait = claim.instance_uuid == own
+            texts.append(recovery.settle(claim, wait=wait).text)
+        note = _note(place, hosts.owners)
+        texts += claiming.describe(clear(_hurried(place, 0.0), note))
     except exception.MdevMigrateError as error:
         texts.append(f"what others left could not be settled: {error}")
     return texts
+
+
+def _hurried(place: MdevMigration[Host], busy_s: float) -> MdevMigration[Host]:
+    """Return a host that waits for no migration, nor long for an mdev."""
+    limits = dataclasses.replace(
+        place.limits, settle_s=0.0, busy_s=min(busy_s, place.limits.busy_s)
+    )
+    return MdevMigration(place.host, place.claims, limits=limits)
 
 
 def _note(place: MdevMigration[Host], owners: ledger.Owners) -> Note:

@@ -112,11 +112,15 @@ class Recovery:
         :raises LedgerError: if the claims cannot be read.
         """
         return [
-            self._foresee(claim) if dry_run else self._settle(claim)
+            self._foresee(claim) if dry_run else self.settle(claim)
             for claim in self.abandoned()
         ]
 
-    def _settle(self, claim: claims.Claim) -> Recovered:
+    def settle(self, claim: claims.Claim, *, wait: bool = True) -> Recovered:
+        """Settle one abandoned claim.
+
+        :param wait: if not, keep one that cannot be settled at once.
+        """
         return settle(
             claim,
             self._destination,
@@ -124,6 +128,7 @@ class Recovery:
             self._owners.adopt(claim.note),
             abort=self._abort,
             source_gone=self._source_gone,
+            wait=wait,
         )
 
     @contextmanager
@@ -154,15 +159,19 @@ def settle(  # noqa: PLR0913 - how, by name
     *,
     abort: bool = False,
     source_gone: bool = False,
+    wait: bool = True,
 ) -> Recovered:
     """Settle one claim that nobody works on.
 
     :param note: of whoever settles it now.
     :param abort: and ``source_gone``: as for :class:`Recovery`.
+    :param wait: as for :meth:`Recovery.settle`.
     """
-    case = _Case(claim, destination, source_gone=source_gone)
+    case = _Case(claim, destination, source_gone=source_gone, wait=wait)
 
     def find_out(here: Host, there: Host, uuid: str) -> Whereabouts:
+        if not wait:
+            return settling.find_arrived(here, there, uuid)
         return settling.find_out(
             here,
             there,
@@ -204,7 +213,9 @@ class _Case:
         destination: MdevMigration[Host],
         *,
         source_gone: bool,
+        wait: bool = True,
     ) -> None:
+        self._wait = wait
         self._claim = claim
         self._destination = destination
         self._source_gone = source_gone
@@ -249,15 +260,31 @@ class _Case:
         step = claim.step
         if phases.guest_may_have_moved(step):
             step = phases.Step.MIGRATE
+        if step is phases.Step.CREATE and not self._wait:
+            self._refuse_unlisted()
         problems = destination.roll_back(
             claim.instance_uuid,
             step,
             rest,
             note=note,
             unanswered=step is phases.Step.CREATE,
+            patient=self._wait,
         )
         if problems:
             raise problems[0]
+
+    def _refuse_unlisted(self) -> None:
+        """Refuse to undo what the host may still be creating.
+
+        :raises TargetMdevGone: if it does not list it all.
+        """
+        inventory = self._destination.host.inventory()
+        listed = {mdev.uuid for mdev in inventory.mdevs if mdev.active}
+        wanted = {mdev.uuid for mdev in self._claim.plan.create}
+        if wanted - listed:
+            raise exception.TargetMdevGone(
+                inventory.host, frozenset(wanted - listed)
+            )
 
     def _without_kept(self, *, arrived: bool) -> allocation.AllocationPlan:
         """Return the plan without the mdevs that the guest has for good."""

@@ -80,6 +80,19 @@ def tell(
     return whereabouts.tell(here, there, job=job)
 
 
+def find_arrived(
+    source: Host, destination: Host, instance_uuid: str
+) -> Whereabouts:
+    """Look once; only of a guest that has arrived that tells enough.
+
+    :raises OutcomeUnknown: if it has not.
+    """
+    found = tell(source, destination, instance_uuid)
+    if found is not Whereabouts.ARRIVED:
+        raise exception.OutcomeUnknown(instance_uuid, f"it {found.value}")
+    return found
+
+
 def find_out(  # noqa: PLR0913 - how, by name
     source: Host,
     destination: Host,

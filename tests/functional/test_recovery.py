@@ -462,3 +462,55 @@ class TestClearing:
 
         assert [e.code for e in cleared.problems] == ["mdev-busy"]
         assert world.broken() == []
+
+
+class TestWithoutWaiting:
+    """What a command does first, that is about another guest."""
+
+    def _left(
+        self, world: crashes.Crashes, step: phases.Step, instance_uuid: str
+    ) -> None:
+        """Leave a claim on an mdev that the host does not list."""
+        uris = world.scene.here.uris[0], world.scene.there.uris[0]
+        plan = allocation.AllocationPlan(create=(builders.mdev(7),))
+        place = world.place(world.scene.there)
+        with place.claims.claim(
+            instance_uuid,
+            lambda _: plan,
+            world.owners.note("vm", *uris),
+            step=step,
+        ):
+            pass
+        world.restart()
+
+    def _settle(self, world: crashes.Crashes) -> str:
+        place = world.place(world.scene.there)
+        recovery = Recovery(place, world.open, world.owners)
+        (claim,) = recovery.abandoned()
+        return recovery.settle(claim, wait=False).action
+
+    @pytest.mark.parametrize("step", [phases.Step.CREATE, phases.Step.MIGRATE])
+    def test_kept(self, world, step):
+        """What may still be begun is not undone before it was waited for."""
+        self._left(world, step, builders.INSTANCE)
+
+        assert self._settle(world) == "kept"
+        assert [each.action for each in world.recover()] == ["undone"]
+        assert world.claimed() == {}
+
+    def test_created(self, world):
+        """What is listed is removed at once."""
+        world.scene.there.add_mdev(builders.uuid(7), "mtty-1")
+        self._left(world, phases.Step.CREATE, builders.INSTANCE)
+
+        assert self._settle(world) == "undone"
+        assert world.broken() == []
+
+    def test_arrived(self, world):
+        """A guest that has arrived is not waited for."""
+        world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+        crashes.run(world.migrate)
+        world.restart()
+
+        assert self._settle(world) == "finished"
+        assert world.broken() == []
