@@ -12,6 +12,7 @@ somebody else must not be recycled once more.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -96,7 +97,8 @@ class ClaimEnds:
             found = self._service.claims.get(claim.instance_uuid)
             if found is None or found.note != claim.note:
                 return True
-            if not found.note.migration:
+            uuids = [mdev.uuid for mdev in found.plan.mdevs]
+            if not found.note.migration or self._promises.boot_holds(uuids):
                 return False
             problems = self._service.roll_back(
                 found.instance_uuid,
@@ -131,16 +133,22 @@ class ClaimEnds:
         """End a claim whose migration is over.
 
         A guest is left alone that is not defined while it is rebooted, and
-        so is the paused half of one, which libvirt is about to give up.
+        so is the paused half of one, which libvirt is about to give up. It
+        is looked for twice: a reboot may end between the first look and the
+        question whether there is one.
         """
         migration = claim.note.migration
         if not migration or not self._is_over(migration):
             return
         uuids = frozenset(mdev.uuid for mdev in claim.plan.mdevs)
-        guest = self._service.host.find_guest(claim.instance_uuid, uuids)
+        find = functools.partial(
+            self._service.host.find_guest, claim.instance_uuid, uuids
+        )
+        if find() is None and self._promises.boot_holds(uuids):
+            return
+        guest = find()
         if guest is None:
-            if not self._promises.is_booting(claim.instance_uuid):
-                self.undo_claim(claim, patient=False)
+            self.undo_claim(claim, patient=False)
         elif guest.running or guest.persistent:
             self.finish(claim.instance_uuid)
 

@@ -10,7 +10,7 @@ to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from oslo_log import log
@@ -55,12 +55,26 @@ class DriverHost:
         )
 
     def inventory(self) -> model.Inventory:
-        """Return the host's active mdevs; parents and guests are Nova's."""
+        """Return active mdevs, and the guests that have any.
+
+        Every domain is read for it: where guests do not matter, and under
+        Nova's lock, :meth:`mdevs` does. Parents are Nova's to know.
+
+        :raises LibvirtFailed: if they cannot be listed.
+        """
         return model.Inventory(
             host=self.name,
             parents=(),
-            mdevs=tuple(mdev for _, mdev in self._devices()),
+            mdevs=self.mdevs(),
+            guests=self._guests(),
         )
+
+    def mdevs(self) -> tuple[model.Mdev, ...]:
+        """Return the host's active mdevs.
+
+        :raises LibvirtFailed: if they cannot be listed.
+        """
+        return tuple(mdev for _, mdev in self._devices())
 
     def _devices(self) -> list[tuple[str, model.Mdev]]:
         """Return node device name and mdev of every active mdev.
@@ -114,21 +128,47 @@ class DriverHost:
 
         It may be shut off, or the paused half of one that is on its way.
         """
-        for guest in self._driver._host.list_guests(only_running=False):
-            if guest.uuid != instance_uuid:
-                continue
-            held = guest_xml.named_mdevs(guest.get_xml_desc())
-            if mdevs & held:
-                state = guest.get_power_state(self._driver._host)
-                return model.Guest(
-                    name=str(instance_uuid),
-                    instance_uuid=instance_uuid,
-                    active=state in (_RUNNING, _PAUSED),
-                    running=state == _RUNNING,
-                    persistent=bool(guest.has_persistent_configuration()),
-                    mdevs=held,
-                )
+        for guest in self._guests():
+            if guest.instance_uuid == instance_uuid and mdevs & guest.mdevs:
+                return guest
         return None
+
+    def _guests(self) -> tuple[model.Guest, ...]:
+        """Return the guests that have mdevs, be they shut off.
+
+        :raises LibvirtFailed: if they cannot be listed.
+        """
+        try:
+            return tuple(self._read_guests())
+        except Exception as error:
+            raise exception.LibvirtFailed(
+                self.name, "listing guests", 0, str(error)
+            ) from error
+
+    def _read_guests(self) -> Iterator[model.Guest]:
+        """Read every guest; one that is deleted meanwhile is left out."""
+        host = self._driver._host
+        for guest in host.list_guests(only_running=False):
+            try:
+                found = self._read_guest(guest)
+            except Exception:
+                left = host.list_guests(only_running=False)
+                if guest.uuid in {each.uuid for each in left}:
+                    raise
+                continue
+            if found.mdevs:
+                yield found
+
+    def _read_guest(self, guest: Any) -> model.Guest:
+        state = guest.get_power_state(self._driver._host)
+        return model.Guest(
+            name=str(guest.uuid),
+            instance_uuid=str(guest.uuid),
+            active=state in (_RUNNING, _PAUSED),
+            running=state == _RUNNING,
+            persistent=bool(guest.has_persistent_configuration()),
+            mdevs=guest_xml.named_mdevs(guest.get_xml_desc()),
+        )
 
     def wants_mdevs(self, instance: Any) -> bool:
         """Tell from its flavor whether an instance has mdevs."""
@@ -191,11 +231,24 @@ class DriverHost:
         """Destroy an mdev, and undefine it if Nova had defined it.
 
         :returns: False if it was gone already.
-        :raises MdevBusy: if libvirt does not destroy it.
+        :raises MdevBusy: if a guest is active on it, or libvirt does not
+            destroy it.
         """
+        self._refuse_busy(mdev)
         names = [name for name, found in self._devices() if found == mdev]
         removed = [self._destroy(name, mdev) for name in names]
         return any(removed)
+
+    def _refuse_busy(self, mdev: model.Mdev) -> None:
+        """Refuse an mdev that a guest is active on.
+
+        libvirt would not destroy it, but would undefine it.
+        """
+        for guest in self._guests():
+            if guest.active and mdev.uuid in guest.mdevs:
+                raise exception.MdevBusy(
+                    self.name, mdev.uuid, f"guest {guest.name} has it"
+                )
 
     def _destroy(self, name: str, mdev: model.Mdev) -> bool:
         try:

@@ -87,9 +87,9 @@ class Promises:
                 if holder == instance_uuid:
                     self._booting.pop(uuid, None)
 
-    def is_booting(self, instance_uuid: str) -> bool:
-        """Tell whether a boot holds mdevs for an instance."""
-        return instance_uuid in list(self._booting.values())
+    def boot_holds(self, mdev_uuids: Iterable[str]) -> bool:
+        """Tell whether a boot holds any of some mdevs."""
+        return not set(mdev_uuids).isdisjoint(list(self._booting))
 
     def hold(self, chosen: Iterable[str]) -> None:
         """Hold mdevs for the instance that this thread boots, if any.

@@ -224,7 +224,7 @@ class TargetClaims:
         Runs under Nova's lock.
         """
         self._promises.refresh()
-        existing = {mdev.uuid: mdev for mdev in self._host.inventory().mdevs}
+        existing = {mdev.uuid: mdev for mdev in self._host.mdevs()}
         for request, mdev_type in requests:
             parent = self._host.parent_of(request)
             with self._creating(claim, mdev_type, parent):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mdev_migrate import model, testing
+from mdev_migrate import exception, model, testing
 from mdev_migrate.core import allocation, claims
 from tests import builders, standin
 
@@ -20,6 +20,15 @@ def _over(cloud):
 def _look(cloud):
     """Let the periodic task of the destination run."""
     cloud.destination.get_available_resource("node")
+
+
+def _defined(cloud):
+    """Return the mdevs of the destination, and whether each is defined."""
+    return [(mdev.uuid, mdev.persistent) for mdev in cloud.there.all_mdevs()]
+
+
+def _unreadable():
+    raise exception.LedgerUnusable("/ledger", "locked")
 
 
 @pytest.fixture
@@ -57,6 +66,128 @@ class TestArrived:
         claimed.destination._hard_reboot(None, which)
 
         assert claimed.there.used_mdevs() == {claimed.target: which.uuid}
+
+    def test_reboot_ends_between_two_looks(self, claimed):
+        """A guest that was not defined, and is again, keeps its mdev."""
+        which = standin.instance()
+        claimed.prepare(which, claimed.data)
+        claimed.there.add_guest("vm", which.uuid, [claimed.target])
+        _over(claimed)
+        host = claimed.destination.mdev_migration.host
+        find_guest = host.find_guest
+        looked, rebooted = threading.Event(), threading.Event()
+
+        def find(*args):
+            found = find_guest(*args)
+            looked.set()
+            assert rebooted.wait(10)
+            return found
+
+        host.find_guest = find
+        looking = []
+
+        def during():
+            looking.append(standin.in_thread(lambda: _look(claimed)))
+            assert looked.wait(10)
+
+        claimed.destination.during_boot = during
+        before = _defined(claimed)
+
+        claimed.destination._hard_reboot(None, which)
+        rebooted.set()
+        looking[0].join()
+
+        assert _defined(claimed) == before
+        assert claimed.claimed() == {}
+
+    def test_running_but_told_to_be_undone(self, claimed):
+        """What a guest is active on is neither undefined nor destroyed."""
+        which = standin.instance()
+        claimed.prepare(which, claimed.data)
+        claimed.there.add_guest("vm", which.uuid, [claimed.target])
+        before = _defined(claimed)
+
+        claimed.destination.mdev_migration.ends.undo(which.uuid)
+
+        assert _defined(claimed) == before
+        assert claimed.claimed() == {which.uuid: [claimed.target]}
+
+
+class TestTakenByAnother:
+    """A boot could not see the claim, and was given what it covers."""
+
+    @pytest.fixture
+    def taken(self, cloud):
+        """Return two computes; a booted guest has a claimed mdev."""
+        which, other = standin.instance(), standin.instance(7)
+        data = cloud.check(which, types=TYPES)
+        cloud.target = data.target_mdevs[ONE]
+        cloud.prepare(which, data)
+        cloud.destination = cloud.start(cloud.there)
+        store = cloud.stores["host-b"]
+        edit, store.edit = store.edit, _unreadable
+        cloud.booted = cloud.destination.spawn(
+            None, other, None, None, None, standin.allocations()
+        )
+        store.edit = edit
+        _over(cloud)
+        return cloud
+
+    def test_shut_off(self, taken):
+        """The old claim ends, and its guest keeps the mdev."""
+        domain = taken.there.open().lookupByUUIDString(builders.instance(7))
+        domain.destroy()
+
+        _look(taken)
+
+        assert taken.booted == [taken.target]
+        assert list(taken.there.mdevs()) == [taken.target]
+        assert taken.claimed() == {}
+
+    def test_while_it_boots(self, cloud):
+        """It is not defined yet, and has the mdev all the same."""
+        which = standin.instance()
+        data = cloud.check(which, types=TYPES)
+        cloud.prepare(which, data)
+        cloud.destination = cloud.start(cloud.there)
+        store = cloud.stores["host-b"]
+        edit, store.edit = store.edit, _unreadable
+        _over(cloud)
+
+        def during():
+            store.edit = edit
+            _look(cloud)
+
+        cloud.destination.during_boot = during
+        booted = cloud.destination.spawn(
+            None, standin.instance(7), None, None, None, standin.allocations()
+        )
+
+        assert booted == list(data.target_mdevs.values())
+        assert list(cloud.there.mdevs()) == booted
+
+    def test_a_guest_is_deleted_while_all_are_read(self, taken):
+        """What is gone when it is read has no mdevs."""
+        taken.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        taken.there.add_guest("other", builders.instance(8), [SPARE])
+        deleted = taken.there.open().lookupByUUIDString(builders.instance(7))
+        host = taken.destination._host
+        guests = host.list_guests
+
+        def list_then_delete(only_running=True):
+            found = guests(only_running)
+            host.list_guests = guests
+            deleted.destroy()
+            deleted.undefine()
+            return found
+
+        host.list_guests = list_then_delete
+
+        found = taken.destination.mdev_migration.host.inventory().guests
+
+        assert [guest.instance_uuid for guest in found] == [
+            builders.instance(8)
+        ]
 
 
 class TestOnItsWay:

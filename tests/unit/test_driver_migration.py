@@ -246,7 +246,7 @@ class TestRollback:
         which, data = _checked(cloud)
         target = data.target_mdevs[ONE]
 
-        with standin.using(cloud, target):
+        with standin.using(cloud, which, target):
             cloud.roll_back(which, data)
             kept = cloud.claimed()
 
@@ -258,7 +258,7 @@ class TestRollback:
         which, data = _checked(cloud)
         target = data.target_mdevs[ONE]
 
-        with standin.using(cloud, target):
+        with standin.using(cloud, which, target):
             cloud.roll_back(which, data)
             with pytest.raises(standin.Refused, match="claim-held"):
                 cloud.check(which, migration=cloud.migration(2))
