@@ -19,7 +19,8 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate.core import claims
+from mdev_migrate import objects
+from mdev_migrate.core import claims, phases
 from mdev_migrate.driver_host import DriverHost
 from mdev_migrate.promises import Promises
 from mdev_migrate.service import MdevMigration
@@ -66,6 +67,16 @@ class ClaimEnds:
         self._is_over = is_over
         self._turns = _Turns()
 
+    def advance(self, claim: claims.Claim, step: phases.Step) -> bool:
+        """Note how far a claim's migration is, when nobody ends the claim.
+
+        :returns: False if it is not there any more.
+        """
+        with self._turns.taken(claim.instance_uuid):
+            return self._service.claims.advance(
+                claim.instance_uuid, step, claim.note
+            )
+
     def finish(self, instance_uuid: str) -> None:
         """Release the claim of a guest that arrived."""
         with (
@@ -84,7 +95,7 @@ class ClaimEnds:
         """
         with self._tolerating("A claim is not undone", instance_uuid):
             claim = self._service.claims.get(instance_uuid)
-            failed = _migration_uuid(migrate_data)
+            failed = objects.migration_uuid(migrate_data)
             if claim is not None and failed in (None, claim.note.migration):
                 self.undo_claim(claim, patient=True)
 
@@ -173,11 +184,3 @@ class ClaimEnds:
             self._promises.refresh()
         except Exception as error:  # noqa: BLE001 - most guests need none
             LOG.warning("Claims cannot be read: %(error)s", {"error": error})
-
-
-def _migration_uuid(migrate_data: Any) -> str | None:
-    """Return which migration migrate data is about, None if unknown."""
-    if migrate_data is None or "migration" not in migrate_data:
-        return None
-    found = getattr(migrate_data.migration, "uuid", None)
-    return None if found is None else str(found)

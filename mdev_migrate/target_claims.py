@@ -296,8 +296,9 @@ class TargetClaims:
     def prepare(self, instance: Any, migrate_data: Any) -> None:
         """See, just before the guest comes, that its targets are ready.
 
-        :raises TargetMdevsRaced: if the claim is gone: one of them may have
-            been given to somebody else.
+        :raises TargetMdevsRaced: if the claim is gone, or being undone, or
+            another migration's: one of them may have been given to somebody
+            else.
         :raises TargetMdevGone: if one does not exist.
         """
         targets = objects.received_target_mdevs(migrate_data)
@@ -305,13 +306,10 @@ class TargetClaims:
             return
         uuids = frozenset(targets.values())
         claim = self._service.claims.get(instance.uuid)
-        held = {mdev.uuid for mdev in claim.plan.mdevs} if claim else set()
-        if claim is None or not uuids <= held:
+        if claim is None or not _covers(claim, uuids, migrate_data):
             raise exception.TargetMdevsRaced(self._host.name, 1)
         self._service.await_targets(uuids)
-        if not self._service.claims.advance(
-            instance.uuid, phases.Step.MIGRATE, claim.note
-        ):
+        if not self._ends.advance(claim, phases.Step.MIGRATE):
             raise exception.TargetMdevsRaced(self._host.name, 1)
 
     def allocate_for_boot(self, allocations: Any) -> Any:
@@ -321,3 +319,13 @@ class TargetClaims:
             chosen = self._host.allocate(allocations)
             self._promises.hold(chosen or ())
             return chosen
+
+
+def _covers(
+    claim: claims.Claim, uuids: frozenset[str], migrate_data: Any
+) -> bool:
+    """Tell whether a claim is for these mdevs, and for this migration."""
+    migration = objects.migration_uuid(migrate_data)
+    return migration in (None, claim.note.migration) and uuids <= {
+        mdev.uuid for mdev in claim.plan.mdevs
+    }

@@ -27,6 +27,15 @@ def _defined(cloud):
     return [(mdev.uuid, mdev.persistent) for mdev in cloud.there.all_mdevs()]
 
 
+def _refused(cloud, which, data):
+    """Prepare the destination; tell whether it refused for want of a claim."""
+    try:
+        cloud.prepare(which, data)
+    except standin.Refused as error:
+        return "target-mdevs-raced" in str(error)
+    return False
+
+
 def _unreadable():
     raise exception.LedgerUnusable("/ledger", "locked")
 
@@ -323,6 +332,49 @@ class TestLate:
 
         with pytest.raises(standin.Refused, match="target-mdevs-raced"):
             claimed.prepare(standin.instance(), claimed.data)
+
+    def test_preparation_during_the_undoing(self, cloud):
+        """What is being undone for one guest is not sent to it as well."""
+        which = standin.instance()
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        data = cloud.check(which, types=TYPES)
+        service = cloud.destination.mdev_migration.service
+        roll_back = service.roll_back
+        at_it, go_on = threading.Event(), threading.Event()
+
+        def slow(*args, **kwargs):
+            at_it.set()
+            assert go_on.wait(10)
+            return roll_back(*args, **kwargs)
+
+        service.roll_back = slow
+        _over(cloud)
+        looking = standin.in_thread(lambda: _look(cloud))
+        assert at_it.wait(10)
+        prepared = []
+        preparing = standin.in_thread(
+            lambda: prepared.append(_refused(cloud, which, data))
+        )
+        preparing.join(0.2)
+        go_on.set()
+        looking.join()
+        preparing.join()
+
+        assert prepared == [True]
+        assert cloud.claimed() == {}
+
+    def test_preparation_of_an_older_migration(self, cloud):
+        """The claim of the next migration is not taken for its own."""
+        which = standin.instance()
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        older = cloud.check(which, types=TYPES)
+        older.migration = cloud.migration()
+        newer = cloud.check(which, types=TYPES, migration=cloud.migration(2))
+        newer.migration = cloud.migration(2)
+
+        assert older.target_mdevs == newer.target_mdevs
+        assert _refused(cloud, which, older)
+        assert not _refused(cloud, which, newer)
 
     def test_rollback_during_the_preparation(self, claimed):
         """So it is if it gives up while the mdevs are waited for."""
