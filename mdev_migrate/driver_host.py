@@ -9,6 +9,7 @@ to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -234,10 +235,38 @@ class DriverHost:
         :raises MdevBusy: if a guest is active on it, or libvirt does not
             destroy it.
         """
-        self._refuse_busy(mdev)
-        names = [name for name, found in self._devices() if found == mdev]
-        removed = [self._destroy(name, mdev) for name in names]
+        removed = [self._remove(each, mdev) for each in self._find(mdev)]
         return any(removed)
+
+    def recycle_mdev(self, mdev: model.Mdev) -> None:
+        """Destroy an mdev, and start it again if it is defined.
+
+        Nova creates what it needs, but what is defined may be an operator's.
+        If it does not start, its room has been taken: that is no reason to
+        claim it for ever, for nobody is given an mdev that is not active.
+
+        :raises MdevBusy: as :meth:`remove_mdev` does.
+        """
+        for device in self._find(mdev):
+            if self._destroy(device, mdev):
+                self._start(str(device.name()), mdev)
+
+    def _find(self, mdev: model.Mdev) -> list[Any]:
+        """Return the node devices that are an mdev, if it can be destroyed.
+
+        :raises MdevBusy: if a guest is active on it.
+        """
+        self._refuse_busy(mdev)
+        lookup = self._driver._host.device_lookup_by_name
+        found = []
+        for name in [name for name, each in self._devices() if each == mdev]:
+            with self._gone_or_busy(mdev):
+                device = lookup(name)
+                if hasattr(device, "destroy"):
+                    found.append(device)
+                else:
+                    LOG.warning("Node devices cannot be removed: %s", name)
+        return found
 
     def _refuse_busy(self, mdev: model.Mdev) -> None:
         """Refuse an mdev that a guest is active on.
@@ -250,35 +279,47 @@ class DriverHost:
                     self.name, mdev.uuid, f"guest {guest.name} has it"
                 )
 
-    def _destroy(self, name: str, mdev: model.Mdev) -> bool:
-        try:
-            device = self._driver._host.device_lookup_by_name(name)
-            if not hasattr(device, "destroy"):
-                LOG.warning("Node devices cannot be removed: %s", name)
-                return False
+    def _remove(self, device: Any, mdev: model.Mdev) -> bool:
+        with self._gone_or_busy(mdev):
             # First: an mdev that is only defined is found by nobody, and
             # is there again when the host has rebooted.
             if device.isPersistent():
                 device.undefine(0)
             device.destroy()
+        return True
+
+    def _destroy(self, device: Any, mdev: model.Mdev) -> bool:
+        """Destroy an mdev; tell whether it is defined."""
+        defined = False
+        with self._gone_or_busy(mdev):
+            defined = bool(device.isPersistent())
+            device.destroy()
+        return defined
+
+    def _start(self, name: str, mdev: model.Mdev) -> None:
+        try:
+            # Looked up anew: the connection may be a new one by now.
+            self._driver._host.device_lookup_by_name(name).create(0)
+        except Exception as error:  # noqa: BLE001 - nobody is given it
+            LOG.warning(
+                "mdev %(uuid)s is defined and could not be started: %(error)s",
+                {"uuid": mdev.uuid, "error": error},
+            )
+
+    @contextlib.contextmanager
+    def _gone_or_busy(self, mdev: model.Mdev) -> Iterator[None]:
+        """Tell of an error in the block only if the mdev is still there.
+
+        :raises MdevBusy: if it is.
+        """
+        try:
+            yield
         except Exception as error:
             if any(found == mdev for _, found in self._devices()):
                 raise exception.MdevBusy(
                     self.name, mdev.uuid, str(error)
                 ) from error
             LOG.debug("mdev %s is gone, but: %s", mdev.uuid, error)
-        return True
-
-    def recycle_mdev(self, mdev: model.Mdev) -> None:
-        """Destroy an mdev and create it again as it was.
-
-        :raises MdevBusy: if libvirt does not destroy it.
-        :raises MdevCreationFailed: if it could not be created again.
-        """
-        existed = any(found == mdev for _, found in self._devices())
-        if existed and not self.remove_mdev(mdev):
-            return
-        self.create_mdev(mdev)
 
     def create_mdev(self, mdev: model.Mdev) -> None:
         """Create an mdev of the type that its parent is set up for.
