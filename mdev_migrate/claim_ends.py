@@ -67,6 +67,17 @@ class ClaimEnds:
         self._is_over = is_over
         self._turns = _Turns()
 
+    def is_kept(self, claim: claims.Claim) -> bool:
+        """Tell whether a claim is there, when nobody ends it any more."""
+        with self._turns.taken(claim.instance_uuid):
+            found = self._service.claims.get(claim.instance_uuid)
+            return found is not None and found.note == claim.note
+
+    def give_up(self, claim: claims.Claim) -> None:
+        """Undo a claim whose check failed, if it is still the one given."""
+        with self._tolerating("A claim is not undone", claim.instance_uuid):
+            self.undo_claim(claim, patient=True)
+
     def advance(self, claim: claims.Claim, step: phases.Step) -> bool:
         """Note how far a claim's migration is, when nobody ends the claim.
 

@@ -47,6 +47,12 @@ class _GrowingClaim:
         self.plan = allocation.AllocationPlan()
         self.created: frozenset[str] = frozenset()
 
+    def claim(self) -> claims.Claim:
+        """Return the claim as it was written last."""
+        return claims.Claim(
+            self.instance_uuid, self.plan, phases.Step.CREATE, self.note
+        )
+
     def create(self, mdev_type: str, parent: str) -> str:
         """Claim an mdev that is going to be created; return its UUID."""
         mdev = model.Mdev(str(uuid.uuid4()), mdev_type, parent)
@@ -147,6 +153,9 @@ class TargetClaims:
         try:
             with self._vgpu_lock():
                 self._allocate(claim, requests)
+            # An end of it may have seen nothing to remove yet.
+            if not self._ends.is_kept(claim.claim()):
+                raise exception.TargetMdevsRaced(self._host.name, 1)
             return self._pair(instance.uuid, types, claim.plan.mdevs)
         except BaseException:
             self._give_up(claim)
@@ -265,13 +274,31 @@ class TargetClaims:
             return
         with contextlib.suppress(exception.MdevMigrateError):
             self._service.await_targets(claim.created)
-        self._service.roll_back(
-            claim.instance_uuid,
-            phases.Step.CREATE,
-            claim.plan,
-            note=claim.note,
-        )
-        self._ends.refresh()
+        self._ends.give_up(claim.claim())
+        try:
+            with self._vgpu_lock():
+                self._remove_unclaimed(claim.plan.create)
+        except exception.MdevMigrateError as error:
+            LOG.warning(
+                "A new mdev may be left: %(error)s",
+                {"error": error},
+                instance_uuid=claim.instance_uuid,
+            )
+
+    def _remove_unclaimed(self, created: Sequence[model.Mdev]) -> None:
+        """Remove what was created after its claim had been ended.
+
+        Runs under Nova's lock: a boot holds all that it has chosen.
+        """
+        assigned = self._host.inventory().assigned()
+        held = {mdev.uuid for mdev in self._service.claims.held()}
+        for mdev in created:
+            if not (
+                mdev.uuid in assigned
+                or mdev.uuid in held
+                or self._promises.boot_holds([mdev.uuid])
+            ):
+                self._host.remove_mdev(mdev)
 
     def _pair(
         self,

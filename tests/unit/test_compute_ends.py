@@ -422,6 +422,62 @@ class TestCreation:
 
         assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
 
+    @pytest.fixture
+    def ended(self, cloud, monkeypatch):
+        """Return two computes; a claim ends before its mdev is created."""
+        stock = type(cloud.destination).__bases__[1]
+        create = stock._create_new_mediated_device
+
+        def slow(driver, parent, uuid=None):
+            if standin.instance().uuid in cloud.claimed_now():
+                _over(cloud)
+                standin.in_thread(lambda: _look(cloud)).join()
+            return create(driver, parent, uuid)
+
+        table = claims.ClaimTable(cloud.stores["host-b"])
+        cloud.claimed_now = table.all
+        monkeypatch.setattr(stock, "_create_new_mediated_device", slow)
+        return cloud
+
+    def test_its_claim_had_been_ended(self, ended):
+        """Its migration was over meanwhile: it is removed, and refused."""
+        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+            ended.check(standin.instance(), types=TYPES)
+
+        assert (ended.there.all_mdevs(), ended.claimed()) == ([], {})
+
+    def test_its_claim_had_been_ended_and_a_boot_took_it(self, ended):
+        """A boot that was given it, and is not done, keeps it."""
+        driver = ended.destination
+        booted, go_on, booting = threading.Event(), threading.Event(), []
+
+        def during():
+            booted.set()
+            assert go_on.wait(10)
+
+        class ThenABoot(standin.OnceLock):
+            def __exit__(self, *error):
+                super().__exit__(*error)
+                if driver.during_boot is not during:
+                    driver.during_boot = during
+                    booting.append(standin.in_thread(boot))
+                    assert booted.wait(10)
+
+        def boot():
+            other = standin.instance(5)
+            driver.spawn(None, other, None, None, None, standin.allocations())
+
+        driver.vgpu_lock = ThenABoot()
+
+        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+            ended.check(standin.instance(), types=TYPES)
+        go_on.set()
+        booting[0].join()
+
+        assert list(ended.there.used_mdevs().values()) == [
+            builders.instance(5)
+        ]
+
     def test_boot(self, cloud):
         """A boot's mdevs are as Nova makes them."""
         mdevs = cloud.destination.spawn(
