@@ -35,6 +35,11 @@ class _Turns:
         self._change = threading.Condition()
         self._taken: set[str] = set()
 
+    def is_taken(self, instance_uuid: str) -> bool:
+        """Tell whether somebody holds an instance's turn now."""
+        with self._change:
+            return instance_uuid in self._taken
+
     @contextlib.contextmanager
     def taken(self, instance_uuid: str) -> Iterator[None]:
         """Wait for an instance's turn and hold it."""
@@ -97,6 +102,7 @@ class ClaimEnds:
             claim = self._service.claims.get(instance_uuid)
             if claim is not None and claim.note.migration:
                 self._service.claims.release(instance_uuid, claim.note)
+                self.refresh()
 
     def undo(self, instance_uuid: str, migrate_data: Any = None) -> None:
         """Undo what was made for a guest that did not arrive.
@@ -129,6 +135,7 @@ class ClaimEnds:
                 note=found.note,
                 patient=patient,
             )
+        self.refresh()
         for problem in problems:
             LOG.warning(
                 "A target mdev is kept out of use: %(problem)s",
@@ -143,21 +150,18 @@ class ClaimEnds:
         Trouble is logged: it must not stop the service of a host that has
         other guests, and what is left is looked at again later.
         """
-        found: dict[str, claims.Claim] = {}
-        with self._tolerating("Claims cannot be read", None):
-            found = self._service.claims.all()
-        for instance_uuid, claim in found.items():
+        for instance_uuid, claim in self.refresh().items():
             with self._tolerating("A claim may have ended", instance_uuid):
                 self._drop_if_ended(claim)
-        self.refresh()
 
     def _drop_if_ended(self, claim: claims.Claim) -> None:
         """End a claim whose migration is over.
 
-        A guest is left alone that is not defined while it is rebooted, and
-        so is the paused half of one, which libvirt is about to give up. It
-        is looked for twice: a reboot may end between the first look and the
-        question whether there is one.
+        One that somebody is ending already is not waited for. A guest is
+        left alone that is not defined while it is rebooted, and so is the
+        paused half of one, which libvirt is about to give up. It is looked
+        for twice: a reboot may end between the first look and the question
+        whether there is one.
         """
         migration = claim.note.migration
         if not migration or not self._is_over(migration):
@@ -169,16 +173,17 @@ class ClaimEnds:
         if find() is None and self._promises.boot_holds(uuids):
             return
         guest = find()
+        if self._turns.is_taken(claim.instance_uuid):
+            return
         if guest is None:
             self.undo_claim(claim, patient=False)
         elif guest.running or guest.persistent:
             self.finish(claim.instance_uuid)
 
+    @staticmethod
     @contextlib.contextmanager
-    def _tolerating(
-        self, text: str, instance_uuid: str | None
-    ) -> Iterator[None]:
-        """Log whatever goes wrong in the block; then read claims anew."""
+    def _tolerating(text: str, instance_uuid: str) -> Iterator[None]:
+        """Log whatever goes wrong in the block."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - tried again each period
@@ -187,11 +192,14 @@ class ClaimEnds:
                 {"text": text, "error": error},
                 instance_uuid=instance_uuid,
             )
-        self.refresh()
 
-    def refresh(self) -> None:
-        """Read the claims anew; go on with what is known if that fails."""
+    def refresh(self) -> dict[str, claims.Claim]:
+        """Read the claims anew; go on with what is known if that fails.
+
+        :returns: the claims by instance UUID: none if it fails.
+        """
         try:
-            self._promises.refresh()
+            return self._promises.refresh()
         except Exception as error:  # noqa: BLE001 - most guests need none
             LOG.warning("Claims cannot be read: %(error)s", {"error": error})
+            return {}

@@ -217,7 +217,7 @@ class DriverHost:
         return str(mdev_type)
 
     def allocate(self, allocations: Any) -> Any:
-        """Let Nova choose mdevs; its lock is held already.
+        """Let Nova choose mdevs; its lock, if needed, is held already.
 
         What Nova's decorator wraps is called: its lock cannot be taken
         twice.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,6 +148,7 @@ class TargetClaims:
             owner=f"nova-compute on {self._host.name}",
             migration=migration_uuid,
             destination=self._host.name,
+            since=time.time(),
             token=str(uuid.uuid4()),
         )
         claim = _GrowingClaim(self._service.claims, instance.uuid, note)
@@ -340,7 +342,12 @@ class TargetClaims:
             raise exception.TargetMdevsRaced(self._host.name, 1)
 
     def allocate_for_boot(self, allocations: Any) -> Any:
-        """Let Nova choose mdevs for a boot, and remember its choice."""
+        """Let Nova choose mdevs for a boot, and remember its choice.
+
+        For a guest without mdevs neither the lock nor the claims are needed.
+        """
+        if not self._driver._vgpu_allocations(allocations):
+            return self._host.allocate(allocations)
         with self._vgpu_lock():
             self._ends.refresh()
             chosen = self._host.allocate(allocations)

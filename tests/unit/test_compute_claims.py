@@ -2,6 +2,7 @@
 """Does every claim end, whatever way its migration went?"""
 
 import dataclasses
+import time
 
 import libvirt
 import pytest
@@ -26,6 +27,20 @@ def which(cloud):
 def _ends(cloud):
     """Let the periodic task of the destination run."""
     return cloud.destination.get_available_resource("node")
+
+
+def _count_reads(cloud):
+    """Return a list that grows whenever the ledger is opened."""
+    reads = []
+    store = cloud.stores["host-b"]
+    edit = store.edit
+
+    def counted():
+        reads.append(1)
+        return edit()
+
+    store.edit = counted
+    return reads
 
 
 def _over(cloud, status="over", destination=None):
@@ -95,6 +110,55 @@ class TestEnded:
         _ends(cloud)
 
         assert which.uuid in cloud.claimed()
+
+    def test_claim_of_the_command_outlives_an_arrival(self, cloud, which):
+        """Nor does Nova's guest that arrives end it."""
+        table = cloud.destination.mdev_migration.service.claims
+        claim = table.get(which.uuid)
+        with cloud.stores["host-b"].edit() as claims:
+            claims[which.uuid] = dataclasses.replace(
+                claim, note=dataclasses.replace(claim.note, migration="")
+            )
+
+        cloud.arrive(which)
+
+        assert table.get(which.uuid).plan == claim.plan
+
+    def test_read_once(self, cloud):
+        """A period without claims reads the ledger once."""
+        reads = _count_reads(cloud)
+
+        _ends(cloud)
+
+        assert len(reads) == 1
+
+    def test_not_read_for_a_boot_without_mdevs(self, cloud):
+        """Nor is Nova's lock held for it."""
+        reads = _count_reads(cloud)
+        nothing = {standin.ROOT: {"resources": {"VCPU": 1}}}
+        for allocated in (nothing, {}, None):
+            cloud.destination.spawn(
+                None,
+                standin.plain_instance(5),
+                None,
+                None,
+                None,
+                allocated,
+            )
+            cloud.there.open().lookupByUUIDString(
+                builders.instance(5)
+            ).destroy()
+            cloud.there.open().lookupByUUIDString(
+                builders.instance(5)
+            ).undefine()
+
+        assert reads == []
+
+    def test_when_it_was_made(self, cloud, which):
+        """People are told how old a claim is."""
+        claim = cloud.destination.mdev_migration.service.claims.get(which.uuid)
+
+        assert 0 <= time.time() - claim.note.since < 60
 
     def test_next_check_makes_room(self, cloud, which):
         """Leftovers do not refuse the next guest on a full parent."""

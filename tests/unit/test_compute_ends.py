@@ -299,13 +299,83 @@ class TestOneByOne:
         assert at_it.wait(10)
 
         looking = standin.in_thread(lambda: _look(claimed))
+        looking.join(5)
+        waited = looking.is_alive()
         go_on.set()
         undoing.join()
         looking.join()
 
         calls = [name for _, name in claimed.there.calls]
+        assert not waited
         assert calls.count("destroy") == 1
         assert claimed.claimed() == {}
+
+    def test_two_rollbacks(self, claimed):
+        """Who comes second waits for its turn, and finds nothing to do."""
+        service = claimed.destination.mdev_migration.service
+        host = claimed.destination.mdev_migration.host
+        remove, get = host.remove_mdev, service.claims.get
+        at_it, go_on = threading.Event(), threading.Event()
+        removed, second = [], threading.Event()
+
+        def wait(mdev):
+            removed.append(mdev.uuid)
+            at_it.set()
+            assert go_on.wait(10)
+            return remove(mdev)
+
+        def look(instance_uuid):
+            found = get(instance_uuid)
+            if at_it.is_set():
+                second.set()
+            return found
+
+        host.remove_mdev, service.claims.get = wait, look
+
+        def undo():
+            claimed.roll_back(standin.instance(), claimed.data)
+
+        undoing = standin.in_thread(undo)
+        assert at_it.wait(10)
+        again = standin.in_thread(undo)
+        assert second.wait(10)
+        again.join(0.2)
+        go_on.set()
+        undoing.join()
+        again.join()
+
+        assert removed == [claimed.target]
+        assert claimed.claimed() == {}
+
+    def test_check_of_another(self, claimed):
+        """It does not wait for an end that takes its time."""
+        at_it, go_on = threading.Event(), threading.Event()
+
+        def wait(mdev):
+            at_it.set()
+            assert go_on.wait(10)
+
+        claimed.destination.mdev_migration.host.remove_mdev = wait
+        undoing = standin.in_thread(
+            lambda: claimed.roll_back(standin.instance(), claimed.data)
+        )
+        assert at_it.wait(10)
+        _over(claimed)
+
+        checking = standin.in_thread(
+            lambda: claimed.check(
+                standin.instance(3),
+                types=TYPES,
+                migration=claimed.migration(2),
+            )
+        )
+        checking.join(5)
+        checked = not checking.is_alive()
+        go_on.set()
+        undoing.join()
+        checking.join()
+
+        assert checked
 
 
 class TestLate:
