@@ -12,13 +12,15 @@ somebody else must not be recycled once more.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate.core import claims
+from mdev_migrate import objects
+from mdev_migrate.core import claims, phases
 from mdev_migrate.driver_host import DriverHost
 from mdev_migrate.promises import Promises
 from mdev_migrate.service import MdevMigration
@@ -32,6 +34,11 @@ class _Turns:
     def __init__(self) -> None:
         self._change = threading.Condition()
         self._taken: set[str] = set()
+
+    def is_taken(self, instance_uuid: str) -> bool:
+        """Tell whether somebody holds an instance's turn now."""
+        with self._change:
+            return instance_uuid in self._taken
 
     @contextlib.contextmanager
     def taken(self, instance_uuid: str) -> Iterator[None]:
@@ -65,6 +72,27 @@ class ClaimEnds:
         self._is_over = is_over
         self._turns = _Turns()
 
+    def is_kept(self, claim: claims.Claim) -> bool:
+        """Tell whether a claim is there, when nobody ends it any more."""
+        with self._turns.taken(claim.instance_uuid):
+            found = self._service.claims.get(claim.instance_uuid)
+            return found is not None and found.note == claim.note
+
+    def give_up(self, claim: claims.Claim) -> None:
+        """Undo a claim whose check failed, if it is still the one given."""
+        with self._tolerating("A claim is not undone", claim.instance_uuid):
+            self.undo_claim(claim, patient=True)
+
+    def advance(self, claim: claims.Claim, step: phases.Step) -> bool:
+        """Note how far a claim's migration is, when nobody ends the claim.
+
+        :returns: False if it is not there any more.
+        """
+        with self._turns.taken(claim.instance_uuid):
+            return self._service.claims.advance(
+                claim.instance_uuid, step, claim.note
+            )
+
     def finish(self, instance_uuid: str) -> None:
         """Release the claim of a guest that arrived."""
         with (
@@ -74,6 +102,7 @@ class ClaimEnds:
             claim = self._service.claims.get(instance_uuid)
             if claim is not None and claim.note.migration:
                 self._service.claims.release(instance_uuid, claim.note)
+                self.refresh()
 
     def undo(self, instance_uuid: str, migrate_data: Any = None) -> None:
         """Undo what was made for a guest that did not arrive.
@@ -83,7 +112,7 @@ class ClaimEnds:
         """
         with self._tolerating("A claim is not undone", instance_uuid):
             claim = self._service.claims.get(instance_uuid)
-            failed = _migration_uuid(migrate_data)
+            failed = objects.migration_uuid(migrate_data)
             if claim is not None and failed in (None, claim.note.migration):
                 self.undo_claim(claim, patient=True)
 
@@ -96,7 +125,8 @@ class ClaimEnds:
             found = self._service.claims.get(claim.instance_uuid)
             if found is None or found.note != claim.note:
                 return True
-            if not found.note.migration:
+            uuids = [mdev.uuid for mdev in found.plan.mdevs]
+            if not found.note.migration or self._promises.boot_holds(uuids):
                 return False
             problems = self._service.roll_back(
                 found.instance_uuid,
@@ -105,6 +135,7 @@ class ClaimEnds:
                 note=found.note,
                 patient=patient,
             )
+        self.refresh()
         for problem in problems:
             LOG.warning(
                 "A target mdev is kept out of use: %(problem)s",
@@ -119,36 +150,40 @@ class ClaimEnds:
         Trouble is logged: it must not stop the service of a host that has
         other guests, and what is left is looked at again later.
         """
-        found: dict[str, claims.Claim] = {}
-        with self._tolerating("Claims cannot be read", None):
-            found = self._service.claims.all()
-        for instance_uuid, claim in found.items():
+        for instance_uuid, claim in self.refresh().items():
             with self._tolerating("A claim may have ended", instance_uuid):
                 self._drop_if_ended(claim)
-        self.refresh()
 
     def _drop_if_ended(self, claim: claims.Claim) -> None:
         """End a claim whose migration is over.
 
-        A guest is left alone that is not defined while it is rebooted, and
-        so is the paused half of one, which libvirt is about to give up.
+        One that somebody is ending already is not waited for. A guest is
+        left alone that is not defined while it is rebooted, and so is the
+        paused half of one, which libvirt is about to give up. It is looked
+        for twice: a reboot may end between the first look and the question
+        whether there is one.
         """
         migration = claim.note.migration
         if not migration or not self._is_over(migration):
             return
         uuids = frozenset(mdev.uuid for mdev in claim.plan.mdevs)
-        guest = self._service.host.find_guest(claim.instance_uuid, uuids)
+        find = functools.partial(
+            self._service.host.find_guest, claim.instance_uuid, uuids
+        )
+        if find() is None and self._promises.boot_holds(uuids):
+            return
+        guest = find()
+        if self._turns.is_taken(claim.instance_uuid):
+            return
         if guest is None:
-            if not self._promises.is_booting(claim.instance_uuid):
-                self.undo_claim(claim, patient=False)
+            self.undo_claim(claim, patient=False)
         elif guest.running or guest.persistent:
             self.finish(claim.instance_uuid)
 
+    @staticmethod
     @contextlib.contextmanager
-    def _tolerating(
-        self, text: str, instance_uuid: str | None
-    ) -> Iterator[None]:
-        """Log whatever goes wrong in the block; then read claims anew."""
+    def _tolerating(text: str, instance_uuid: str) -> Iterator[None]:
+        """Log whatever goes wrong in the block."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - tried again each period
@@ -157,19 +192,14 @@ class ClaimEnds:
                 {"text": text, "error": error},
                 instance_uuid=instance_uuid,
             )
-        self.refresh()
 
-    def refresh(self) -> None:
-        """Read the claims anew; go on with what is known if that fails."""
+    def refresh(self) -> dict[str, claims.Claim]:
+        """Read the claims anew; go on with what is known if that fails.
+
+        :returns: the claims by instance UUID: none if it fails.
+        """
         try:
-            self._promises.refresh()
+            return self._promises.refresh()
         except Exception as error:  # noqa: BLE001 - most guests need none
             LOG.warning("Claims cannot be read: %(error)s", {"error": error})
-
-
-def _migration_uuid(migrate_data: Any) -> str | None:
-    """Return which migration migrate data is about, None if unknown."""
-    if migrate_data is None or "migration" not in migrate_data:
-        return None
-    found = getattr(migrate_data.migration, "uuid", None)
-    return None if found is None else str(found)
+            return {}

@@ -9,8 +9,9 @@ to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from oslo_log import log
@@ -55,12 +56,26 @@ class DriverHost:
         )
 
     def inventory(self) -> model.Inventory:
-        """Return the host's active mdevs; parents and guests are Nova's."""
+        """Return active mdevs, and the guests that have any.
+
+        Every domain is read for it: where guests do not matter, and under
+        Nova's lock, :meth:`mdevs` does. Parents are Nova's to know.
+
+        :raises LibvirtFailed: if they cannot be listed.
+        """
         return model.Inventory(
             host=self.name,
             parents=(),
-            mdevs=tuple(mdev for _, mdev in self._devices()),
+            mdevs=self.mdevs(),
+            guests=self._guests(),
         )
+
+    def mdevs(self) -> tuple[model.Mdev, ...]:
+        """Return the host's active mdevs.
+
+        :raises LibvirtFailed: if they cannot be listed.
+        """
+        return tuple(mdev for _, mdev in self._devices())
 
     def _devices(self) -> list[tuple[str, model.Mdev]]:
         """Return node device name and mdev of every active mdev.
@@ -114,21 +129,47 @@ class DriverHost:
 
         It may be shut off, or the paused half of one that is on its way.
         """
-        for guest in self._driver._host.list_guests(only_running=False):
-            if guest.uuid != instance_uuid:
-                continue
-            held = guest_xml.named_mdevs(guest.get_xml_desc())
-            if mdevs & held:
-                state = guest.get_power_state(self._driver._host)
-                return model.Guest(
-                    name=str(instance_uuid),
-                    instance_uuid=instance_uuid,
-                    active=state in (_RUNNING, _PAUSED),
-                    running=state == _RUNNING,
-                    persistent=bool(guest.has_persistent_configuration()),
-                    mdevs=held,
-                )
+        for guest in self._guests():
+            if guest.instance_uuid == instance_uuid and mdevs & guest.mdevs:
+                return guest
         return None
+
+    def _guests(self) -> tuple[model.Guest, ...]:
+        """Return the guests that have mdevs, be they shut off.
+
+        :raises LibvirtFailed: if they cannot be listed.
+        """
+        try:
+            return tuple(self._read_guests())
+        except Exception as error:
+            raise exception.LibvirtFailed(
+                self.name, "listing guests", 0, str(error)
+            ) from error
+
+    def _read_guests(self) -> Iterator[model.Guest]:
+        """Read every guest; one that is deleted meanwhile is left out."""
+        host = self._driver._host
+        for guest in host.list_guests(only_running=False):
+            try:
+                found = self._read_guest(guest)
+            except Exception:
+                left = host.list_guests(only_running=False)
+                if guest.uuid in {each.uuid for each in left}:
+                    raise
+                continue
+            if found.mdevs:
+                yield found
+
+    def _read_guest(self, guest: Any) -> model.Guest:
+        state = guest.get_power_state(self._driver._host)
+        return model.Guest(
+            name=str(guest.uuid),
+            instance_uuid=str(guest.uuid),
+            active=state in (_RUNNING, _PAUSED),
+            running=state == _RUNNING,
+            persistent=bool(guest.has_persistent_configuration()),
+            mdevs=guest_xml.named_mdevs(guest.get_xml_desc()),
+        )
 
     def wants_mdevs(self, instance: Any) -> bool:
         """Tell from its flavor whether an instance has mdevs."""
@@ -176,7 +217,7 @@ class DriverHost:
         return str(mdev_type)
 
     def allocate(self, allocations: Any) -> Any:
-        """Let Nova choose mdevs; its lock is held already.
+        """Let Nova choose mdevs; its lock, if needed, is held already.
 
         What Nova's decorator wraps is called: its lock cannot be taken
         twice.
@@ -191,41 +232,94 @@ class DriverHost:
         """Destroy an mdev, and undefine it if Nova had defined it.
 
         :returns: False if it was gone already.
-        :raises MdevBusy: if libvirt does not destroy it.
+        :raises MdevBusy: if a guest is active on it, or libvirt does not
+            destroy it.
         """
-        names = [name for name, found in self._devices() if found == mdev]
-        removed = [self._destroy(name, mdev) for name in names]
+        removed = [self._remove(each, mdev) for each in self._find(mdev)]
         return any(removed)
 
-    def _destroy(self, name: str, mdev: model.Mdev) -> bool:
-        try:
-            device = self._driver._host.device_lookup_by_name(name)
-            if not hasattr(device, "destroy"):
-                LOG.warning("Node devices cannot be removed: %s", name)
-                return False
+    def recycle_mdev(self, mdev: model.Mdev) -> None:
+        """Destroy an mdev, and start it again if it is defined.
+
+        Nova creates what it needs, but what is defined may be an operator's.
+        If it does not start, its room has been taken: that is no reason to
+        claim it for ever, for nobody is given an mdev that is not active.
+
+        :raises MdevBusy: as :meth:`remove_mdev` does.
+        """
+        for device in self._find(mdev):
+            if self._destroy(device, mdev):
+                self._start(str(device.name()), mdev)
+
+    def _find(self, mdev: model.Mdev) -> list[Any]:
+        """Return the node devices that are an mdev, if it can be destroyed.
+
+        :raises MdevBusy: if a guest is active on it.
+        """
+        self._refuse_busy(mdev)
+        lookup = self._driver._host.device_lookup_by_name
+        found = []
+        for name in [name for name, each in self._devices() if each == mdev]:
+            with self._gone_or_busy(mdev):
+                device = lookup(name)
+                if hasattr(device, "destroy"):
+                    found.append(device)
+                else:
+                    LOG.warning("Node devices cannot be removed: %s", name)
+        return found
+
+    def _refuse_busy(self, mdev: model.Mdev) -> None:
+        """Refuse an mdev that a guest is active on.
+
+        libvirt would not destroy it, but would undefine it.
+        """
+        for guest in self._guests():
+            if guest.active and mdev.uuid in guest.mdevs:
+                raise exception.MdevBusy(
+                    self.name, mdev.uuid, f"guest {guest.name} has it"
+                )
+
+    def _remove(self, device: Any, mdev: model.Mdev) -> bool:
+        with self._gone_or_busy(mdev):
             # First: an mdev that is only defined is found by nobody, and
             # is there again when the host has rebooted.
             if device.isPersistent():
                 device.undefine(0)
             device.destroy()
+        return True
+
+    def _destroy(self, device: Any, mdev: model.Mdev) -> bool:
+        """Destroy an mdev; tell whether it is defined."""
+        defined = False
+        with self._gone_or_busy(mdev):
+            defined = bool(device.isPersistent())
+            device.destroy()
+        return defined
+
+    def _start(self, name: str, mdev: model.Mdev) -> None:
+        try:
+            # Looked up anew: the connection may be a new one by now.
+            self._driver._host.device_lookup_by_name(name).create(0)
+        except Exception as error:  # noqa: BLE001 - nobody is given it
+            LOG.warning(
+                "mdev %(uuid)s is defined and could not be started: %(error)s",
+                {"uuid": mdev.uuid, "error": error},
+            )
+
+    @contextlib.contextmanager
+    def _gone_or_busy(self, mdev: model.Mdev) -> Iterator[None]:
+        """Tell of an error in the block only if the mdev is still there.
+
+        :raises MdevBusy: if it is.
+        """
+        try:
+            yield
         except Exception as error:
             if any(found == mdev for _, found in self._devices()):
                 raise exception.MdevBusy(
                     self.name, mdev.uuid, str(error)
                 ) from error
             LOG.debug("mdev %s is gone, but: %s", mdev.uuid, error)
-        return True
-
-    def recycle_mdev(self, mdev: model.Mdev) -> None:
-        """Destroy an mdev and create it again as it was.
-
-        :raises MdevBusy: if libvirt does not destroy it.
-        :raises MdevCreationFailed: if it could not be created again.
-        """
-        existed = any(found == mdev for _, found in self._devices())
-        if existed and not self.remove_mdev(mdev):
-            return
-        self.create_mdev(mdev)
 
     def create_mdev(self, mdev: model.Mdev) -> None:
         """Create an mdev of the type that its parent is set up for.

@@ -101,7 +101,7 @@ class MonitoredGuest(_Wrapper):
         """Abort if the monitor's time is up; otherwise leave it as it is.
 
         The monitor calls from the thread that made this guest, and goes on
-        calling: one abort is enough.
+        calling: one abort is enough, and one that fails is tried again.
         """
         if threading.get_ident() != self._thread:
             LOG.warning(
@@ -110,9 +110,13 @@ class MonitoredGuest(_Wrapper):
                 "migration end, an abort stops it."
             )
         elif not self._aborted:
-            self._aborted = True
             LOG.warning("Out of time: a guest with mdevs is not forced")
-            self._guest.abort_job()
+            try:
+                self._guest.abort_job()
+            except Exception as error:  # noqa: BLE001 - the job may be over
+                LOG.warning("Not aborted: %(error)s", {"error": error})
+            else:
+                self._aborted = True
 
     def pause(self) -> None:
         """Do not pause: the device would go on, and never converge."""

@@ -64,6 +64,8 @@ class MdevHost(Protocol):
     def recycle_mdev(self, mdev: model.Mdev) -> None:
         """Destroy an mdev and create it again as it was.
 
+        A host whose mdevs are created when they are needed need not.
+
         :raises MdevBusy: if something uses it: it is never forced.
         :raises MdevCreationFailed: if it could not be created again.
         :raises TargetMdevGone: as :meth:`create_mdev` does.

@@ -122,6 +122,14 @@ def received_source_mdev_types(migrate_data: Any) -> dict[str, str] | None:
     return wire.check_source_mdev_types(migrate_data.source_mdev_types)
 
 
+def migration_uuid(migrate_data: Any) -> str | None:
+    """Return which migration migrate data is about, None if unknown."""
+    if migrate_data is None or "migration" not in migrate_data:
+        return None
+    found = getattr(migrate_data.migration, "uuid", None)
+    return None if found is None else str(found)
+
+
 def received_target_mdevs(migrate_data: Any) -> dict[str, str]:
     """Return the target mdev of each source mdev; none if none were sent.
 

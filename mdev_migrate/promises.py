@@ -34,8 +34,8 @@ class Promises:
         self._refreshing = threading.Lock()
         self._thread = threading.local()
 
-    def refresh(self) -> None:
-        """Read the claims anew.
+    def refresh(self) -> dict[str, claims.Claim]:
+        """Read the claims anew, and return them by instance UUID.
 
         One thread at a time: what was read earlier must not take the place
         of what was read later.
@@ -43,10 +43,12 @@ class Promises:
         :raises LedgerError: if they cannot be read.
         """
         with self._refreshing:
+            found = self._table.all()
             self._claimed = {
                 instance_uuid: [mdev.uuid for mdev in claim.plan.mdevs]
-                for instance_uuid, claim in self._table.all().items()
+                for instance_uuid, claim in found.items()
             }
+        return found
 
     def claimed(self) -> dict[str, list[str]]:
         """Return the UUIDs of claimed mdevs by instance UUID."""
@@ -87,9 +89,9 @@ class Promises:
                 if holder == instance_uuid:
                     self._booting.pop(uuid, None)
 
-    def is_booting(self, instance_uuid: str) -> bool:
-        """Tell whether a boot holds mdevs for an instance."""
-        return instance_uuid in list(self._booting.values())
+    def boot_holds(self, mdev_uuids: Iterable[str]) -> bool:
+        """Tell whether a boot holds any of some mdevs."""
+        return not set(mdev_uuids).isdisjoint(list(self._booting))
 
     def hold(self, chosen: Iterable[str]) -> None:
         """Hold mdevs for the instance that this thread boots, if any.
@@ -120,9 +122,10 @@ class ClaimedMdevs(MutableMapping[str, list[str]]):
         raise TypeError("target mdevs are claimed by the mixin alone")
 
     def __delitem__(self, instance_uuid: str) -> None:
-        """Leave the claim: the mixin's own hooks end it, and undo it."""
-        if instance_uuid not in self._now():
-            raise KeyError(instance_uuid)
+        """Leave the claim: the mixin's own hooks end it, and undo it.
+
+        It may have ended since it was looked at, which is no error.
+        """
 
     def items(self) -> ItemsView[str, list[str]]:
         """Return the claims as they are now, all at once."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,12 @@ class _GrowingClaim:
         self.note = note
         self.plan = allocation.AllocationPlan()
         self.created: frozenset[str] = frozenset()
+
+    def claim(self) -> claims.Claim:
+        """Return the claim as it was written last."""
+        return claims.Claim(
+            self.instance_uuid, self.plan, phases.Step.CREATE, self.note
+        )
 
     def create(self, mdev_type: str, parent: str) -> str:
         """Claim an mdev that is going to be created; return its UUID."""
@@ -141,12 +148,16 @@ class TargetClaims:
             owner=f"nova-compute on {self._host.name}",
             migration=migration_uuid,
             destination=self._host.name,
+            since=time.time(),
             token=str(uuid.uuid4()),
         )
         claim = _GrowingClaim(self._service.claims, instance.uuid, note)
         try:
             with self._vgpu_lock():
                 self._allocate(claim, requests)
+            # An end of it may have seen nothing to remove yet.
+            if not self._ends.is_kept(claim.claim()):
+                raise exception.TargetMdevsRaced(self._host.name, 1)
             return self._pair(instance.uuid, types, claim.plan.mdevs)
         except BaseException:
             self._give_up(claim)
@@ -224,7 +235,7 @@ class TargetClaims:
         Runs under Nova's lock.
         """
         self._promises.refresh()
-        existing = {mdev.uuid: mdev for mdev in self._host.inventory().mdevs}
+        existing = {mdev.uuid: mdev for mdev in self._host.mdevs()}
         for request, mdev_type in requests:
             parent = self._host.parent_of(request)
             with self._creating(claim, mdev_type, parent):
@@ -265,13 +276,31 @@ class TargetClaims:
             return
         with contextlib.suppress(exception.MdevMigrateError):
             self._service.await_targets(claim.created)
-        self._service.roll_back(
-            claim.instance_uuid,
-            phases.Step.CREATE,
-            claim.plan,
-            note=claim.note,
-        )
-        self._ends.refresh()
+        self._ends.give_up(claim.claim())
+        try:
+            with self._vgpu_lock():
+                self._remove_unclaimed(claim.plan.create)
+        except exception.MdevMigrateError as error:
+            LOG.warning(
+                "A new mdev may be left: %(error)s",
+                {"error": error},
+                instance_uuid=claim.instance_uuid,
+            )
+
+    def _remove_unclaimed(self, created: Sequence[model.Mdev]) -> None:
+        """Remove what was created after its claim had been ended.
+
+        Runs under Nova's lock: a boot holds all that it has chosen.
+        """
+        assigned = self._host.inventory().assigned()
+        held = {mdev.uuid for mdev in self._service.claims.held()}
+        for mdev in created:
+            if not (
+                mdev.uuid in assigned
+                or mdev.uuid in held
+                or self._promises.boot_holds([mdev.uuid])
+            ):
+                self._host.remove_mdev(mdev)
 
     def _pair(
         self,
@@ -296,8 +325,9 @@ class TargetClaims:
     def prepare(self, instance: Any, migrate_data: Any) -> None:
         """See, just before the guest comes, that its targets are ready.
 
-        :raises TargetMdevsRaced: if the claim is gone: one of them may have
-            been given to somebody else.
+        :raises TargetMdevsRaced: if the claim is gone, or being undone, or
+            another migration's: one of them may have been given to somebody
+            else.
         :raises TargetMdevGone: if one does not exist.
         """
         targets = objects.received_target_mdevs(migrate_data)
@@ -305,19 +335,31 @@ class TargetClaims:
             return
         uuids = frozenset(targets.values())
         claim = self._service.claims.get(instance.uuid)
-        held = {mdev.uuid for mdev in claim.plan.mdevs} if claim else set()
-        if claim is None or not uuids <= held:
+        if claim is None or not _covers(claim, uuids, migrate_data):
             raise exception.TargetMdevsRaced(self._host.name, 1)
         self._service.await_targets(uuids)
-        if not self._service.claims.advance(
-            instance.uuid, phases.Step.MIGRATE, claim.note
-        ):
+        if not self._ends.advance(claim, phases.Step.MIGRATE):
             raise exception.TargetMdevsRaced(self._host.name, 1)
 
     def allocate_for_boot(self, allocations: Any) -> Any:
-        """Let Nova choose mdevs for a boot, and remember its choice."""
+        """Let Nova choose mdevs for a boot, and remember its choice.
+
+        For a guest without mdevs neither the lock nor the claims are needed.
+        """
+        if not self._driver._vgpu_allocations(allocations):
+            return self._host.allocate(allocations)
         with self._vgpu_lock():
             self._ends.refresh()
             chosen = self._host.allocate(allocations)
             self._promises.hold(chosen or ())
             return chosen
+
+
+def _covers(
+    claim: claims.Claim, uuids: frozenset[str], migrate_data: Any
+) -> bool:
+    """Tell whether a claim is for these mdevs, and for this migration."""
+    migration = objects.migration_uuid(migrate_data)
+    return migration in (None, claim.note.migration) and uuids <= {
+        mdev.uuid for mdev in claim.plan.mdevs
+    }

@@ -746,14 +746,13 @@ class Cloud:
 
 
 @contextlib.contextmanager
-def using(cloud: Cloud, mdev_uuid: str) -> Iterator[None]:
-    """Let somebody else's guest on the destination hold an mdev."""
-    other = builders.instance(0xBAD)
-    cloud.there.add_guest("other", other, [mdev_uuid], persistent=False)
+def using(cloud: Cloud, which: Any, mdev_uuid: str) -> Iterator[None]:
+    """Let half of a guest on the destination hold an mdev."""
+    cloud.there.add_guest("half", which.uuid, [mdev_uuid], persistent=False)
     try:
         yield
     finally:
-        cloud.there.open().lookupByUUIDString(other).destroy()
+        cloud.there.open().lookupByUUIDString(which.uuid).destroy()
 
 
 def in_thread(act: Callable[[], Any]) -> threading.Thread:

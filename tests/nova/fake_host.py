@@ -52,6 +52,7 @@ class NodeMdev:
         self.uuid = uuid
         self.mdev_type = mdev_type
         self.parent_name = parent
+        self.defined = True
         #: How many listings still leave this mdev out.
         self.hidden_for = host.hide_new_mdevs_for
 
@@ -79,16 +80,24 @@ class NodeMdev:
             raise libvirt_error(f"Unable to destroy '{self.name()}': in use")
         self._host.mdevs.pop(self.uuid, None)
         self._host.destroyed.append(self.uuid)
+        if self.defined:
+            self._host.stopped[self.uuid] = self
+        return 0
+
+    def create(self, flags: int = 0) -> int:
+        """Start the mdev again."""
+        self._host.mdevs[self.uuid] = self._host.stopped.pop(self.uuid)
         return 0
 
     def undefine(self, flags: int = 0) -> int:
+        self.defined = False
         return 0
 
     def isActive(self) -> int:  # noqa: N802 libvirt's name
         return int(self.uuid in self._host.mdevs)
 
     def isPersistent(self) -> int:  # noqa: N802 libvirt's name
-        return 1
+        return int(self.defined)
 
 
 def libvirt_error(message: str, code: int | None = None) -> Exception:
@@ -114,6 +123,12 @@ class _NodeMdevs:
     def devices(self) -> dict[str, NodeMdev]:
         return {dev.name(): dev for dev in self._host.mdevs.values()}
 
+    @property
+    def known(self) -> dict[str, NodeMdev]:
+        """The stopped ones, too, which are found by name."""
+        stopped = {dev.name(): dev for dev in self._host.stopped.values()}
+        return {**stopped, **self.devices}
+
     def get_all_devices(self) -> list[str]:
         listed = []
         for name, mdev in self.devices.items():
@@ -124,7 +139,7 @@ class _NodeMdevs:
         return listed
 
     def get_device_by_name(self, name: str) -> NodeMdev:
-        mdev = self.devices.get(name)
+        mdev = self.known.get(name)
         if mdev is None or mdev.hidden_for > 0:
             raise libvirt_error(
                 f"no nodedev with matching name {name}",
@@ -172,6 +187,7 @@ class FakeMdevHost:
     :ivar hide_new_mdevs_for: a new mdev is left out of so many listings.
     :ivar created: UUID of every mdev that was ever created, in order.
     :ivar destroyed: UUID of every mdev that was destroyed, in order.
+    :ivar stopped: mdevs that are only defined.
     """
 
     name: str
@@ -181,6 +197,7 @@ class FakeMdevHost:
     mdevs: dict[str, NodeMdev] = dataclasses.field(default_factory=dict)
     created: list[str] = dataclasses.field(default_factory=list)
     destroyed: list[str] = dataclasses.field(default_factory=list)
+    stopped: dict[str, NodeMdev] = dataclasses.field(default_factory=dict)
     connection: Any = None
 
     def pci_info(self) -> Any:

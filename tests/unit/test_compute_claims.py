@@ -2,6 +2,7 @@
 """Does every claim end, whatever way its migration went?"""
 
 import dataclasses
+import time
 
 import libvirt
 import pytest
@@ -26,6 +27,20 @@ def which(cloud):
 def _ends(cloud):
     """Let the periodic task of the destination run."""
     return cloud.destination.get_available_resource("node")
+
+
+def _count_reads(cloud):
+    """Return a list that grows whenever the ledger is opened."""
+    reads = []
+    store = cloud.stores["host-b"]
+    edit = store.edit
+
+    def counted():
+        reads.append(1)
+        return edit()
+
+    store.edit = counted
+    return reads
 
 
 def _over(cloud, status="over", destination=None):
@@ -95,6 +110,55 @@ class TestEnded:
         _ends(cloud)
 
         assert which.uuid in cloud.claimed()
+
+    def test_claim_of_the_command_outlives_an_arrival(self, cloud, which):
+        """Nor does Nova's guest that arrives end it."""
+        table = cloud.destination.mdev_migration.service.claims
+        claim = table.get(which.uuid)
+        with cloud.stores["host-b"].edit() as claims:
+            claims[which.uuid] = dataclasses.replace(
+                claim, note=dataclasses.replace(claim.note, migration="")
+            )
+
+        cloud.arrive(which)
+
+        assert table.get(which.uuid).plan == claim.plan
+
+    def test_read_once(self, cloud):
+        """A period without claims reads the ledger once."""
+        reads = _count_reads(cloud)
+
+        _ends(cloud)
+
+        assert len(reads) == 1
+
+    def test_not_read_for_a_boot_without_mdevs(self, cloud):
+        """Nor is Nova's lock held for it."""
+        reads = _count_reads(cloud)
+        nothing = {standin.ROOT: {"resources": {"VCPU": 1}}}
+        for allocated in (nothing, {}, None):
+            cloud.destination.spawn(
+                None,
+                standin.plain_instance(5),
+                None,
+                None,
+                None,
+                allocated,
+            )
+            cloud.there.open().lookupByUUIDString(
+                builders.instance(5)
+            ).destroy()
+            cloud.there.open().lookupByUUIDString(
+                builders.instance(5)
+            ).undefine()
+
+        assert reads == []
+
+    def test_when_it_was_made(self, cloud, which):
+        """People are told how old a claim is."""
+        claim = cloud.destination.mdev_migration.service.claims.get(which.uuid)
+
+        assert 0 <= time.time() - claim.note.since < 60
 
     def test_next_check_makes_room(self, cloud, which):
         """Leftovers do not refuse the next guest on a full parent."""
@@ -245,53 +309,71 @@ class TestRemoval:
 
 
 class TestRecycling:
-    """A reused mdev that could not be made anew is not given to a guest."""
+    """A reused mdev that half a guest came to is not given away as it is."""
 
-    @pytest.fixture
-    def reused(self, cloud):
-        """Return the computes, with a target that a guest was sent to."""
-        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+    @staticmethod
+    def _reuse(cloud, *, defined):
+        """Send a guest to an mdev that there is, which an operator made."""
+        cloud.there.add_mdev(
+            SPARE, standin.TYPE, standin.PARENT, persistent=defined
+        )
         data = cloud.check(standin.instance(), types=TYPES)
         cloud.prepare(standin.instance(), data)
-        return cloud
+        cloud.there.faults.forget_calls()
+        assert list(data.target_mdevs.values()) == [SPARE]
 
-    def test_recycled(self, reused):
-        """It is destroyed and created, and available again."""
-        reused.there.faults.forget_calls()
+    @staticmethod
+    def _calls(cloud):
+        return [name for _, name in cloud.there.calls]
 
-        reused.roll_back(standin.instance(), None)
+    def test_transient(self, cloud):
+        """It is destroyed: Nova creates one when it needs one."""
+        self._reuse(cloud, defined=False)
 
-        calls = [name for _, name in reused.there.calls]
-        assert calls.index("destroy") < calls.index("nodeDeviceCreateXML")
-        assert list(reused.there.mdevs()) == [SPARE]
-        assert reused.claimed() == {}
+        cloud.roll_back(standin.instance(), None)
 
-    def test_not_created_again(self, reused):
-        """libvirt does not: the claim stays, so that it can be tried again."""
-        error = testing.libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "no")
-        for nth in range(1, 500):
-            reused.there.faults.on(
-                "nodeDeviceCreateXML", testing.fail(error), nth=nth
-            )
+        assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+        booted = cloud.destination.spawn(
+            None, standin.instance(5), None, None, None, standin.allocations()
+        )
+        assert list(cloud.there.mdevs()) == booted
 
-        reused.roll_back(standin.instance(), None)
+    def test_defined(self, cloud):
+        """It is destroyed and started, as it was defined."""
+        self._reuse(cloud, defined=True)
+        (before,) = cloud.there.all_mdevs()
 
-        assert list(reused.claimed().values()) == [[SPARE]]
+        cloud.roll_back(standin.instance(), None)
 
-    def test_no_room(self, reused):
-        """Nor if its room was taken meanwhile."""
-        removed = reused.destination.mdev_migration.host.remove_mdev
+        calls = self._calls(cloud)
+        assert calls.index("destroy") < calls.index("create")
+        assert "undefine" not in calls
+        (after,) = cloud.there.all_mdevs()
+        assert (after.uuid, after.active, after.persistent) == (
+            before.uuid,
+            True,
+            True,
+        )
+        assert cloud.claimed() == {}
 
-        def take(mdev):
-            gone = removed(mdev)
-            for number in (0xC1, 0xC2):
-                reused.there.add_mdev(
-                    builders.uuid(number), standin.TYPE, standin.PARENT
-                )
-            return gone
+    def test_destroyed_and_no_answer(self, cloud):
+        """One that is gone is started, whatever libvirt said."""
+        self._reuse(cloud, defined=True)
+        cloud.there.faults.on("destroy", testing.lose_answer())
 
-        reused.destination.mdev_migration.host.remove_mdev = take
+        cloud.roll_back(standin.instance(), None)
 
-        reused.roll_back(standin.instance(), None)
+        assert list(cloud.there.mdevs()) == [SPARE]
 
-        assert list(reused.claimed().values()) == [[SPARE]]
+    def test_no_room(self, cloud, caplog):
+        """If its room was taken it stays defined, and nobody's."""
+        self._reuse(cloud, defined=True)
+        error = testing.libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "full")
+        cloud.there.faults.on("create", testing.fail(error))
+
+        cloud.roll_back(standin.instance(), None)
+
+        (left,) = cloud.there.all_mdevs()
+        assert (left.active, left.persistent) == (False, True)
+        assert "could not be started" in caplog.text
+        assert cloud.claimed() == {}

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mdev_migrate import model, testing
+from mdev_migrate import exception, model, testing
 from mdev_migrate.core import allocation, claims
 from tests import builders, standin
 
@@ -20,6 +20,24 @@ def _over(cloud):
 def _look(cloud):
     """Let the periodic task of the destination run."""
     cloud.destination.get_available_resource("node")
+
+
+def _defined(cloud):
+    """Return the mdevs of the destination, and whether each is defined."""
+    return [(mdev.uuid, mdev.persistent) for mdev in cloud.there.all_mdevs()]
+
+
+def _refused(cloud, which, data):
+    """Prepare the destination; tell whether it refused for want of a claim."""
+    try:
+        cloud.prepare(which, data)
+    except standin.Refused as error:
+        return "target-mdevs-raced" in str(error)
+    return False
+
+
+def _unreadable():
+    raise exception.LedgerUnusable("/ledger", "locked")
 
 
 @pytest.fixture
@@ -57,6 +75,128 @@ class TestArrived:
         claimed.destination._hard_reboot(None, which)
 
         assert claimed.there.used_mdevs() == {claimed.target: which.uuid}
+
+    def test_reboot_ends_between_two_looks(self, claimed):
+        """A guest that was not defined, and is again, keeps its mdev."""
+        which = standin.instance()
+        claimed.prepare(which, claimed.data)
+        claimed.there.add_guest("vm", which.uuid, [claimed.target])
+        _over(claimed)
+        host = claimed.destination.mdev_migration.host
+        find_guest = host.find_guest
+        looked, rebooted = threading.Event(), threading.Event()
+
+        def find(*args):
+            found = find_guest(*args)
+            looked.set()
+            assert rebooted.wait(10)
+            return found
+
+        host.find_guest = find
+        looking = []
+
+        def during():
+            looking.append(standin.in_thread(lambda: _look(claimed)))
+            assert looked.wait(10)
+
+        claimed.destination.during_boot = during
+        before = _defined(claimed)
+
+        claimed.destination._hard_reboot(None, which)
+        rebooted.set()
+        looking[0].join()
+
+        assert _defined(claimed) == before
+        assert claimed.claimed() == {}
+
+    def test_running_but_told_to_be_undone(self, claimed):
+        """What a guest is active on is neither undefined nor destroyed."""
+        which = standin.instance()
+        claimed.prepare(which, claimed.data)
+        claimed.there.add_guest("vm", which.uuid, [claimed.target])
+        before = _defined(claimed)
+
+        claimed.destination.mdev_migration.ends.undo(which.uuid)
+
+        assert _defined(claimed) == before
+        assert claimed.claimed() == {which.uuid: [claimed.target]}
+
+
+class TestTakenByAnother:
+    """A boot could not see the claim, and was given what it covers."""
+
+    @pytest.fixture
+    def taken(self, cloud):
+        """Return two computes; a booted guest has a claimed mdev."""
+        which, other = standin.instance(), standin.instance(7)
+        data = cloud.check(which, types=TYPES)
+        cloud.target = data.target_mdevs[ONE]
+        cloud.prepare(which, data)
+        cloud.destination = cloud.start(cloud.there)
+        store = cloud.stores["host-b"]
+        edit, store.edit = store.edit, _unreadable
+        cloud.booted = cloud.destination.spawn(
+            None, other, None, None, None, standin.allocations()
+        )
+        store.edit = edit
+        _over(cloud)
+        return cloud
+
+    def test_shut_off(self, taken):
+        """The old claim ends, and its guest keeps the mdev."""
+        domain = taken.there.open().lookupByUUIDString(builders.instance(7))
+        domain.destroy()
+
+        _look(taken)
+
+        assert taken.booted == [taken.target]
+        assert list(taken.there.mdevs()) == [taken.target]
+        assert taken.claimed() == {}
+
+    def test_while_it_boots(self, cloud):
+        """It is not defined yet, and has the mdev all the same."""
+        which = standin.instance()
+        data = cloud.check(which, types=TYPES)
+        cloud.prepare(which, data)
+        cloud.destination = cloud.start(cloud.there)
+        store = cloud.stores["host-b"]
+        edit, store.edit = store.edit, _unreadable
+        _over(cloud)
+
+        def during():
+            store.edit = edit
+            _look(cloud)
+
+        cloud.destination.during_boot = during
+        booted = cloud.destination.spawn(
+            None, standin.instance(7), None, None, None, standin.allocations()
+        )
+
+        assert booted == list(data.target_mdevs.values())
+        assert list(cloud.there.mdevs()) == booted
+
+    def test_a_guest_is_deleted_while_all_are_read(self, taken):
+        """What is gone when it is read has no mdevs."""
+        taken.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        taken.there.add_guest("other", builders.instance(8), [SPARE])
+        deleted = taken.there.open().lookupByUUIDString(builders.instance(7))
+        host = taken.destination._host
+        guests = host.list_guests
+
+        def list_then_delete(only_running=True):
+            found = guests(only_running)
+            host.list_guests = guests
+            deleted.destroy()
+            deleted.undefine()
+            return found
+
+        host.list_guests = list_then_delete
+
+        found = taken.destination.mdev_migration.host.inventory().guests
+
+        assert [guest.instance_uuid for guest in found] == [
+            builders.instance(8)
+        ]
 
 
 class TestOnItsWay:
@@ -159,13 +299,83 @@ class TestOneByOne:
         assert at_it.wait(10)
 
         looking = standin.in_thread(lambda: _look(claimed))
+        looking.join(5)
+        waited = looking.is_alive()
         go_on.set()
         undoing.join()
         looking.join()
 
         calls = [name for _, name in claimed.there.calls]
+        assert not waited
         assert calls.count("destroy") == 1
         assert claimed.claimed() == {}
+
+    def test_two_rollbacks(self, claimed):
+        """Who comes second waits for its turn, and finds nothing to do."""
+        service = claimed.destination.mdev_migration.service
+        host = claimed.destination.mdev_migration.host
+        remove, get = host.remove_mdev, service.claims.get
+        at_it, go_on = threading.Event(), threading.Event()
+        removed, second = [], threading.Event()
+
+        def wait(mdev):
+            removed.append(mdev.uuid)
+            at_it.set()
+            assert go_on.wait(10)
+            return remove(mdev)
+
+        def look(instance_uuid):
+            found = get(instance_uuid)
+            if at_it.is_set():
+                second.set()
+            return found
+
+        host.remove_mdev, service.claims.get = wait, look
+
+        def undo():
+            claimed.roll_back(standin.instance(), claimed.data)
+
+        undoing = standin.in_thread(undo)
+        assert at_it.wait(10)
+        again = standin.in_thread(undo)
+        assert second.wait(10)
+        again.join(0.2)
+        go_on.set()
+        undoing.join()
+        again.join()
+
+        assert removed == [claimed.target]
+        assert claimed.claimed() == {}
+
+    def test_check_of_another(self, claimed):
+        """It does not wait for an end that takes its time."""
+        at_it, go_on = threading.Event(), threading.Event()
+
+        def wait(mdev):
+            at_it.set()
+            assert go_on.wait(10)
+
+        claimed.destination.mdev_migration.host.remove_mdev = wait
+        undoing = standin.in_thread(
+            lambda: claimed.roll_back(standin.instance(), claimed.data)
+        )
+        assert at_it.wait(10)
+        _over(claimed)
+
+        checking = standin.in_thread(
+            lambda: claimed.check(
+                standin.instance(3),
+                types=TYPES,
+                migration=claimed.migration(2),
+            )
+        )
+        checking.join(5)
+        checked = not checking.is_alive()
+        go_on.set()
+        undoing.join()
+        checking.join()
+
+        assert checked
 
 
 class TestLate:
@@ -192,6 +402,49 @@ class TestLate:
 
         with pytest.raises(standin.Refused, match="target-mdevs-raced"):
             claimed.prepare(standin.instance(), claimed.data)
+
+    def test_preparation_during_the_undoing(self, cloud):
+        """What is being undone for one guest is not sent to it as well."""
+        which = standin.instance()
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        data = cloud.check(which, types=TYPES)
+        service = cloud.destination.mdev_migration.service
+        roll_back = service.roll_back
+        at_it, go_on = threading.Event(), threading.Event()
+
+        def slow(*args, **kwargs):
+            at_it.set()
+            assert go_on.wait(10)
+            return roll_back(*args, **kwargs)
+
+        service.roll_back = slow
+        _over(cloud)
+        looking = standin.in_thread(lambda: _look(cloud))
+        assert at_it.wait(10)
+        prepared = []
+        preparing = standin.in_thread(
+            lambda: prepared.append(_refused(cloud, which, data))
+        )
+        preparing.join(0.2)
+        go_on.set()
+        looking.join()
+        preparing.join()
+
+        assert prepared == [True]
+        assert cloud.claimed() == {}
+
+    def test_preparation_of_an_older_migration(self, cloud):
+        """The claim of the next migration is not taken for its own."""
+        which = standin.instance()
+        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
+        older = cloud.check(which, types=TYPES)
+        older.migration = cloud.migration()
+        newer = cloud.check(which, types=TYPES, migration=cloud.migration(2))
+        newer.migration = cloud.migration(2)
+
+        assert older.target_mdevs == newer.target_mdevs
+        assert _refused(cloud, which, older)
+        assert not _refused(cloud, which, newer)
 
     def test_rollback_during_the_preparation(self, claimed):
         """So it is if it gives up while the mdevs are waited for."""
@@ -238,6 +491,62 @@ class TestCreation:
             cloud.check(standin.instance(), types=TYPES)
 
         assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+
+    @pytest.fixture
+    def ended(self, cloud, monkeypatch):
+        """Return two computes; a claim ends before its mdev is created."""
+        stock = type(cloud.destination).__bases__[1]
+        create = stock._create_new_mediated_device
+
+        def slow(driver, parent, uuid=None):
+            if standin.instance().uuid in cloud.claimed_now():
+                _over(cloud)
+                standin.in_thread(lambda: _look(cloud)).join()
+            return create(driver, parent, uuid)
+
+        table = claims.ClaimTable(cloud.stores["host-b"])
+        cloud.claimed_now = table.all
+        monkeypatch.setattr(stock, "_create_new_mediated_device", slow)
+        return cloud
+
+    def test_its_claim_had_been_ended(self, ended):
+        """Its migration was over meanwhile: it is removed, and refused."""
+        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+            ended.check(standin.instance(), types=TYPES)
+
+        assert (ended.there.all_mdevs(), ended.claimed()) == ([], {})
+
+    def test_its_claim_had_been_ended_and_a_boot_took_it(self, ended):
+        """A boot that was given it, and is not done, keeps it."""
+        driver = ended.destination
+        booted, go_on, booting = threading.Event(), threading.Event(), []
+
+        def during():
+            booted.set()
+            assert go_on.wait(10)
+
+        class ThenABoot(standin.OnceLock):
+            def __exit__(self, *error):
+                super().__exit__(*error)
+                if driver.during_boot is not during:
+                    driver.during_boot = during
+                    booting.append(standin.in_thread(boot))
+                    assert booted.wait(10)
+
+        def boot():
+            other = standin.instance(5)
+            driver.spawn(None, other, None, None, None, standin.allocations())
+
+        driver.vgpu_lock = ThenABoot()
+
+        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+            ended.check(standin.instance(), types=TYPES)
+        go_on.set()
+        booting[0].join()
+
+        assert list(ended.there.used_mdevs().values()) == [
+            builders.instance(5)
+        ]
 
     def test_boot(self, cloud):
         """A boot's mdevs are as Nova makes them."""

@@ -86,8 +86,9 @@ def _broken(cloud):
         cloud.destination.get_available_resource("node")
         if cloud.claimed():
             problems.append(f"{number}: claimed {cloud.claimed()}")
-        if [mdev.uuid for mdev in cloud.there.all_mdevs()] != [SPARE]:
-            problems.append(f"{number}: left {cloud.there.all_mdevs()}")
+        left = [mdev.uuid for mdev in cloud.there.all_mdevs()]
+        if left not in ([], [SPARE]):
+            problems.append(f"{number}: left {left}")
         if number == 1:
             _fail(cloud, 2)
     return problems

@@ -7,6 +7,7 @@ import pytest
 
 from mdev_migrate.boots import BOOTS, while_booting
 from mdev_migrate.driver import MdevLiveMigrationMixin
+from mdev_migrate.promises import ClaimedMdevs
 from tests import builders, standin
 
 #: Each hook, with the arguments that Nova may give beside context, instance.
@@ -253,6 +254,13 @@ class TestClaimedMdevs:
         assert claimed.pop(uuid, None) == [self.target]
         assert claimed.pop(builders.instance(9), None) is None
         assert uuid in claimed
+
+    def test_ended_while_it_is_popped(self):
+        """A claim that ends between two looks is no error."""
+        looks = iter([{"instance": ["mdev"]}, {}])
+        claimed = ClaimedMdevs(lambda: next(looks))
+
+        assert claimed.pop("instance", None) == ["mdev"]
 
     def test_nobody_else_claims(self, claimed):
         """A claim without its migration could not be ended."""

@@ -214,6 +214,29 @@ class TestMonitored:
         assert guest.told == ["abort_job"]
         assert "Out of time" in caplog.text
 
+    def test_abort_fails(self, caplog):
+        """The monitor goes on, and the next loop tries again."""
+        guest = Recorder()
+        error = testing.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_INVALID, "no job is active"
+        )
+        answers = [error, None]
+
+        def abort():
+            answer = answers.pop(0)
+            if answer is not None:
+                raise answer
+
+        guest.abort_job = abort
+        monitored = MonitoredGuest(guest, 1.0)
+
+        for _ in range(3):
+            monitored.force_complete()
+
+        assert answers == []
+        assert "Not aborted: " in caplog.text
+        assert "no job is active" in caplog.text
+
     def test_not_forced_to_complete(self, caplog):
         """Somebody else's call leaves the guest alone, and is told why."""
         guest = Recorder()
