@@ -10,9 +10,9 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from unittest import mock
 
 import libvirt
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -46,9 +46,8 @@ class Destination(RuleBasedStateMachine):
         self.folder = pathlib.Path(folder)
         kernel = self.folder / "osrelease"
         kernel.write_text("6.12.0\n")
-        self.stack.enter_context(
-            mock.patch.object(driver_host, "_KERNEL", kernel)
-        )
+        patches = self.stack.enter_context(pytest.MonkeyPatch.context())
+        patches.setattr(driver_host, "_KERNEL", kernel)
         #: Migration and migrate data of the guests that are checked.
         self.checked = {}
         self.prepared = set()
