@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
 
 import pytest
 
@@ -24,37 +23,44 @@ def world(tmp_path: pathlib.Path) -> crashes.Crashes:
     return crashes.Crashes(tmp_path, crashes.kinds(2), ["mtty-1"])
 
 
-def at(phase: str, number: int, act: Callable[[], object]) -> testing.Step:
-    """Return a pace that acts at one step of a migration."""
-
-    def pace(step: testing.Step) -> None:
-        if (step.phase, step.number) == (phase, number):
-            act()
-
-    return pace
-
-
 def dies(world: crashes.Crashes) -> None:
     """Let the process die that migrates, and a new one recover."""
     assert not crashes.run(world.migrate)
     world.restart()
 
 
-@pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize(("phase", "number"), PHASES)
-def test_the_destination(world, phase, number, killed):
-    """The guest stays; nothing is left claimed, and a retry succeeds."""
+def migrate_and_reboot(
+    world: crashes.Crashes,
+    host: testing.SimulatedHost,
+    when: tuple[str, int],
+    *,
+    killed: bool,
+) -> None:
+    """Migrate, and reboot a host at one step; a new process follows a dead.
 
-    def act() -> None:
-        if killed:
-            world.group.kill_process()
-        world.scene.there.reboot()
+    :param killed: the process that migrates dies at the same moment.
+    """
 
-    world.group.pace = at(phase, number, act)
+    def pace(step: testing.Step) -> None:
+        if (step.phase, step.number) == when:
+            if killed:
+                world.group.kill_process()
+            host.reboot()
+
+    world.group.pace = pace
     if killed:
         dies(world)
     else:
         assert world.migrate().result == "failed"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(("phase", "number"), PHASES)
+def test_the_destination(world, phase, number, killed):
+    """The guest stays; nothing is left claimed, and a retry succeeds."""
+    migrate_and_reboot(
+        world, world.scene.there, (phase, number), killed=killed
+    )
     world.group.pace = lambda _: None
     # Not defined, so the reboot took it, unless it was made again.
     world.spares = set()
@@ -73,17 +79,7 @@ def test_the_destination(world, phase, number, killed):
 def test_the_source(world, phase, number, killed):
     """The guest is stopped by that, not by us; nothing is left of it."""
     before = set(world.scene.there.mdevs())
-
-    def act() -> None:
-        if killed:
-            world.group.kill_process()
-        world.scene.here.reboot()
-
-    world.group.pace = at(phase, number, act)
-    if killed:
-        dies(world)
-    else:
-        assert world.migrate().result == "failed"
+    migrate_and_reboot(world, world.scene.here, (phase, number), killed=killed)
 
     world.recover()
 

@@ -253,6 +253,16 @@ class TestAtTheSameTime:
 
 
 class TestLost:
+    @staticmethod
+    def migrate(world, observer):
+        """Migrate without an owner, with somebody who hears of it."""
+        return GuestMigration(
+            world.scene.host(world.scene.here),
+            world.place(world.scene.there),
+            "vm",
+            observer=observer,
+        ).run()
+
     def test_the_ledger_vanishes(self, world):
         """Without its claim a migration is given up before it begins."""
         removed = []
@@ -264,12 +274,7 @@ class TestLost:
                     for path in removed:
                         path.unlink()
 
-        outcome = GuestMigration(
-            world.scene.host(world.scene.here),
-            world.place(world.scene.there),
-            "vm",
-            observer=Remover(),
-        ).run()
+        outcome = self.migrate(world, Remover())
 
         assert isinstance(outcome.error, exception.ClaimLost)
         assert (world.arrived(), world.broken()) == (False, [])
@@ -287,12 +292,7 @@ class TestLost:
                     shutil.rmtree(world.folder)
 
         world.group.pace = crashes.fail_the_copy
-        outcome = GuestMigration(
-            world.scene.host(world.scene.here),
-            world.place(world.scene.there),
-            "vm",
-            observer=Remover(),
-        ).run()
+        outcome = self.migrate(world, Remover())
 
         assert outcome.result == "failed"
         assert world.scene.snapshot() == before

@@ -329,19 +329,25 @@ class TestWhoHoldsWhat:
 class TestBoots:
     """A boot's mdevs are its own before its guest is defined."""
 
-    @pytest.mark.parametrize("boot", ["spawn", "finish_migration"])
-    def test_migration_meanwhile(self, cloud, boot):
-        """A migration that comes in gets another mdev."""
-        spare = builders.uuid(5)
-        cloud.there.add_mdev(spare, standin.TYPE, standin.PARENT)
+    @staticmethod
+    def claimed_meanwhile(cloud):
+        """Let a migration come in during a boot; return what it gets."""
         claimed = []
-        driver = cloud.destination
 
         def migrate():
             data = cloud.check(standin.instance(3), types=TYPES)
             claimed.extend(data.target_mdevs.values())
 
-        driver.during_boot = migrate
+        cloud.destination.during_boot = migrate
+        return claimed
+
+    @pytest.mark.parametrize("boot", ["spawn", "finish_migration"])
+    def test_migration_meanwhile(self, cloud, boot):
+        """A migration that comes in gets another mdev."""
+        spare = builders.uuid(5)
+        cloud.there.add_mdev(spare, standin.TYPE, standin.PARENT)
+        claimed = self.claimed_meanwhile(cloud)
+        driver = cloud.destination
         boots = {
             "spawn": (None, standin.instance(), None, None, None),
             "finish_migration": (None, None, standin.instance()),
@@ -356,14 +362,8 @@ class TestBoots:
         own = builders.uuid(5)
         cloud.there.add_mdev(own, standin.TYPE, standin.PARENT)
         cloud.there.add_guest("vm", standin.instance().uuid, [own])
-        claimed = []
+        claimed = self.claimed_meanwhile(cloud)
         driver = cloud.destination
-
-        def migrate():
-            data = cloud.check(standin.instance(3), types=TYPES)
-            claimed.extend(data.target_mdevs.values())
-
-        driver.during_boot = migrate
         driver._hard_reboot(None, standin.instance())
 
         assert len(claimed) == 1
