@@ -21,11 +21,12 @@ import libvirt
 from lxml import etree
 from oslo_versionedobjects import base, fields
 
-from mdev_migrate import objects, service, testing
-from mdev_migrate.boots import BOOTS, while_booting
-from mdev_migrate.compute import MdevCompute
+from mdev_migrate import service, testing
+from mdev_migrate.compute import objects
+from mdev_migrate.compute.boots import BOOTS, while_booting
+from mdev_migrate.compute.compute import MdevCompute
+from mdev_migrate.compute.driver import MdevLiveMigrationMixin
 from mdev_migrate.core import claims
-from mdev_migrate.driver import MdevLiveMigrationMixin
 from tests import builders
 
 #: Short, so that no test waits; long enough for a few tries.

@@ -20,11 +20,11 @@ from nova.virt.libvirt import driver
 from oslo_concurrency import lockutils
 from oslo_log import log
 
-from mdev_migrate import conf
-from mdev_migrate.boots import BOOTS, while_booting
-from mdev_migrate.compute import MdevCompute
+from mdev_migrate.compute import conf
+from mdev_migrate.compute.boots import BOOTS, while_booting
+from mdev_migrate.compute.compute import MdevCompute
+from mdev_migrate.compute.driver import MdevLiveMigrationMixin
 from mdev_migrate.core import claims
-from mdev_migrate.driver import MdevLiveMigrationMixin
 from mdev_migrate.ledger import FileStore
 from mdev_migrate.nova import manager, migrate_data
 

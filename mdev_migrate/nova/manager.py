@@ -15,7 +15,7 @@ from typing import Any
 
 from nova.virt import driver as virt_driver
 
-from mdev_migrate import objects
+from mdev_migrate.compute import objects
 
 _MARK = "_mdev_migrate_wrapped"
 

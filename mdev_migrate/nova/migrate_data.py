@@ -13,7 +13,7 @@ from typing import Any
 from nova.objects import base, migrate_data
 from oslo_utils import versionutils
 
-from mdev_migrate import objects
+from mdev_migrate.compute import objects
 
 _VERSION_KEY = "nova_object.version"
 #: What the class is without mdevs: Nova 25 to 28.

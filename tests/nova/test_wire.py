@@ -14,7 +14,7 @@ from oslo_versionedobjects import exception as ovo_exception
 from oslo_versionedobjects import fixture
 
 import mdev_migrate.nova
-from mdev_migrate import objects
+from mdev_migrate.compute import objects
 from tests.nova import wire_samples
 
 mdev_migrate.nova.install()

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from mdev_migrate import driver_host, testing
+from mdev_migrate import testing
+from mdev_migrate.compute import driver_host
 from mdev_migrate.ledger import FileStore
 from tests import builders, standin
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from mdev_migrate import driver_host
+from mdev_migrate.compute import driver_host
 from tests import standin
 
 KINDS = {

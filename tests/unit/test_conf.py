@@ -9,7 +9,7 @@ import pathlib
 import pytest
 from oslo_config import cfg, generator
 
-from mdev_migrate import conf
+from mdev_migrate.compute import conf
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import inspect
 
 import pytest
 
-from mdev_migrate.boots import BOOTS, while_booting
-from mdev_migrate.driver import MdevLiveMigrationMixin
-from mdev_migrate.promises import ClaimedMdevs
+from mdev_migrate.compute.boots import BOOTS, while_booting
+from mdev_migrate.compute.driver import MdevLiveMigrationMixin
+from mdev_migrate.compute.promises import ClaimedMdevs
 from tests import builders, standin
 
 #: Each hook, with the arguments that Nova may give beside context, instance.

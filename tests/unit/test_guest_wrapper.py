@@ -7,8 +7,8 @@ import libvirt
 import pytest
 
 from mdev_migrate import exception, testing
+from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
 from mdev_migrate.core import guest_xml, transport
-from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
 from tests import builders
 
 ONE, TWO, THREE, FOUR = map(builders.uuid, (1, 2, 3, 4))

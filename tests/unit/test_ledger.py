@@ -21,7 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mdev_migrate import conf, exception, ledger, model
+from mdev_migrate import exception, ledger, model
+from mdev_migrate.compute import conf
 from mdev_migrate.core import allocation, claims, ledger_text, phases
 from tests import builders
 

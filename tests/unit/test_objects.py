@@ -7,7 +7,8 @@ import pytest
 from oslo_versionedobjects import base
 from oslo_versionedobjects import exception as ovo_exception
 
-from mdev_migrate import exception, objects
+from mdev_migrate import exception
+from mdev_migrate.compute import objects
 from tests import builders
 
 ONE, TWO = builders.uuid(1), builders.uuid(2)

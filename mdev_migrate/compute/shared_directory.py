@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mdev_migrate import objects
+from mdev_migrate.compute import objects
 
 if TYPE_CHECKING:
     _Driver = Any

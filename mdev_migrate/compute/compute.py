@@ -13,13 +13,14 @@ from typing import Any, Protocol
 
 from oslo_log import log
 
-from mdev_migrate import exception, objects
-from mdev_migrate.claim_ends import ClaimEnds
+from mdev_migrate import exception
+from mdev_migrate.compute import objects
+from mdev_migrate.compute.claim_ends import ClaimEnds
+from mdev_migrate.compute.driver_host import DriverHost, extra_specs
+from mdev_migrate.compute.promises import Promises
+from mdev_migrate.compute.target_claims import TargetClaims
 from mdev_migrate.core import claims, guest_xml, precheck
-from mdev_migrate.driver_host import DriverHost, extra_specs
-from mdev_migrate.promises import Promises
 from mdev_migrate.service import Limits, MdevMigration
-from mdev_migrate.target_claims import TargetClaims
 
 LOG = log.getLogger(__name__)
 

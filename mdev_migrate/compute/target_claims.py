@@ -19,11 +19,12 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import exception, model, objects
-from mdev_migrate.claim_ends import ClaimEnds
+from mdev_migrate import exception, model
+from mdev_migrate.compute import objects
+from mdev_migrate.compute.claim_ends import ClaimEnds
+from mdev_migrate.compute.driver_host import DriverHost
+from mdev_migrate.compute.promises import Promises
 from mdev_migrate.core import allocation, claims, pairing, phases
-from mdev_migrate.driver_host import DriverHost
-from mdev_migrate.promises import Promises
 from mdev_migrate.service import MdevMigration
 
 LOG = log.getLogger(__name__)

@@ -12,11 +12,11 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import objects
-from mdev_migrate.compute import MdevCompute
-from mdev_migrate.guest_wrapper import MonitoredGuest, OutgoingGuest
-from mdev_migrate.promises import ClaimedMdevs
-from mdev_migrate.shared_directory import SharedDirectoryMixin
+from mdev_migrate.compute import objects
+from mdev_migrate.compute.compute import MdevCompute
+from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
+from mdev_migrate.compute.promises import ClaimedMdevs
+from mdev_migrate.compute.shared_directory import SharedDirectoryMixin
 
 LOG = log.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import objects
+from mdev_migrate.compute import objects
+from mdev_migrate.compute.driver_host import DriverHost
+from mdev_migrate.compute.promises import Promises
 from mdev_migrate.core import claims, phases
-from mdev_migrate.driver_host import DriverHost
-from mdev_migrate.promises import Promises
 from mdev_migrate.service import MdevMigration
 
 LOG = log.getLogger(__name__)
