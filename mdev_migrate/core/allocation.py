@@ -15,6 +15,8 @@ guest that is shut off names it, takes room as if it existed.
 
 from __future__ import annotations
 
+import functools
+import math
 import operator
 from collections import Counter
 from collections.abc import (
@@ -68,7 +70,10 @@ def the_mdev(inventory: model.Inventory, uuid: str) -> model.Mdev | None:
 
 
 class _Room:
-    """What one parent can still take."""
+    """What one parent can still take.
+
+    Counted in parts of a unit small enough for whole numbers.
+    """
 
     def __init__(
         self, parent: model.Parent, avoid: Collection[Avoided]
@@ -77,35 +82,52 @@ class _Room:
         self._avoid = [
             Counter(kinds) for name, kinds in avoid if name == parent.name
         ]
-        self._available = {
-            offered.mdev_type: offered.available_instances
-            for offered in parent.types
-            if offered.available_instances > 0
-        }
-        self._total = max(self._available.values(), default=0)
-        self._promised = Fraction(0)
-
-    def _units(self, mdev_type: str) -> Fraction:
-        available = self._available[mdev_type]
-        whole = self._total // (available + 1) + 1
-        if self._total // whole == available:
-            return Fraction(whole)
-        return Fraction(self._total, available)
+        units = _units(
+            {
+                offered.mdev_type: offered.available_instances
+                for offered in parent.types
+                if offered.available_instances > 0
+            }
+        )
+        parts = math.lcm(*(size.denominator for size in units.values()))
+        self._sizes = {kind: int(size * parts) for kind, size in units.items()}
+        self._left = parts * max(
+            (offered.available_instances for offered in parent.types),
+            default=0,
+        )
 
     def promise(self, mdev_type: str) -> None:
         """Take room for an mdev that somebody else was promised."""
-        if mdev_type in self._available:
-            self._promised += self._units(mdev_type)
+        self._left -= self._sizes.get(mdev_type, 0)
+
+    def most(self, mdev_type: str) -> int:
+        """Return how many mdevs of a type would fit in alone, at most."""
+        size = self._sizes.get(mdev_type)
+        return 0 if size is None else max(self._left // size, 0)
 
     def fits(self, counts: Mapping[str, int]) -> bool:
         """Tell whether so many mdevs of each type fit in together."""
         asked = {kind: count for kind, count in counts.items() if count}
-        if not asked.keys() <= self._available.keys():
+        if not asked.keys() <= self._sizes.keys():
             return False
         if any(together <= Counter(asked) for together in self._avoid):
             return False
-        units = (self._units(kind) * count for kind, count in asked.items())
-        return not asked or sum(units, self._promised) <= self._total
+        sizes = (self._sizes[kind] * count for kind, count in asked.items())
+        return not asked or sum(sizes) <= self._left
+
+
+def _units(available: Mapping[str, int]) -> dict[str, Fraction]:
+    """Return how many units of its parent's room each type takes.
+
+    :param available: instances of each type, none of them 0.
+    """
+    total = max(available.values(), default=0)
+    units = {}
+    for kind, count in available.items():
+        whole = total // (count + 1) + 1
+        fits = total // whole == count
+        units[kind] = Fraction(whole) if fits else Fraction(total, count)
+    return units
 
 
 def _promised(
@@ -146,13 +168,11 @@ def available_mdevs(
     :param held: mdevs in the claims of other instances.
     """
     taken = {mdev.uuid for mdev in held} | inventory.assigned().keys()
-    uuids = [mdev.uuid for mdev in inventory.mdevs]
+    listed = Counter(mdev.uuid for mdev in inventory.mdevs)
     return tuple(
         mdev
         for mdev in sorted(inventory.mdevs, key=lambda m: (m.parent, m.uuid))
-        if mdev.active
-        and mdev.uuid not in taken
-        and uuids.count(mdev.uuid) == 1
+        if mdev.active and mdev.uuid not in taken and listed[mdev.uuid] == 1
     )
 
 
@@ -240,14 +260,15 @@ def _fitting(
     return dict.fromkeys(found)
 
 
-def _reach(fitting: Sequence[Iterable[_Share]], kinds: int) -> list[_Share]:
-    """Return what rooms could take at most, from each on to the last.
+def _reach(rooms: Sequence[_Room], kinds: Sequence[str]) -> list[_Share]:
+    """Return a bound of what rooms can take, from each on to the last.
 
     :returns: for each kind alone, and at last of all kinds.
     """
-    reach = [(0,) * (kinds + 1)]
-    for shares in reversed(fitting):
-        most = map(max, zip(*((*s, sum(s)) for s in shares), strict=True))
+    reach = [(0,) * (len(kinds) + 1)]
+    for room in reversed(rooms):
+        alone = [room.most(kind) for kind in kinds]
+        most = (*alone, max(alone, default=0))
         reach.append(tuple(map(sum, zip(most, reach[-1], strict=True))))
     return reach[::-1]
 
@@ -276,9 +297,12 @@ def _place(
     remembers what is known not to fit into the rooms that are left.
     """
     kinds = sorted(demand)
-    fitting = [_fitting(room, kinds, demand) for room in rooms]
-    reach = _reach(fitting, len(kinds))
+    reach = _reach(rooms, kinds)
     hopeless = set()
+
+    @functools.cache
+    def fitting(index: int) -> dict[_Share, None]:
+        return _fitting(rooms[index], kinds, demand)
 
     def fill(index: int, left: _Share) -> list[tuple[str, str]] | None:
         if not any(left):
@@ -286,7 +310,7 @@ def _place(
         beyond = any(map(operator.gt, (*left, sum(left)), reach[index]))
         if beyond or (index, left) in hopeless:
             return None
-        for share in _fullest(fitting[index], left):
+        for share in _fullest(fitting(index), left):
             rest = fill(index + 1, tuple(map(operator.sub, left, share)))
             if rest is not None:
                 return [
