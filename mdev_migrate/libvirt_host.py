@@ -594,4 +594,23 @@ def _read_job(stats: dict[str, Any]) -> model.JobProgress | None:
         device_transferred=stats.get("vfio_data_transferred"),
         downtime_ms=stats.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME),
         elapsed_ms=stats.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED),
+        rate=_rate(stats),
+        dirty_rate=_dirty_rate(stats),
     )
+
+
+def _rate(stats: dict[str, Any]) -> int | None:
+    """Return the bytes of memory and disks that are sent a second."""
+    names = (
+        libvirt.VIR_DOMAIN_JOB_MEMORY_BPS,
+        libvirt.VIR_DOMAIN_JOB_DISK_BPS,
+    )
+    known = [stats[name] for name in names if name in stats]
+    return sum(known) if known else None
+
+
+def _dirty_rate(stats: dict[str, Any]) -> int | None:
+    """Return the bytes a second; libvirt counts pages."""
+    pages = stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE)
+    size = stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE)
+    return None if pages is None or size is None else pages * size

@@ -245,6 +245,8 @@ class JobProgress:
         (``vfio_data_transferred``, libvirt 10.6.0).
     :ivar data_remaining: RAM and disk only; device state is not in it.
     :ivar downtime_ms: expected, or of a completed job measured, downtime.
+    :ivar rate: bytes of memory and disks sent a second.
+    :ivar dirty_rate: bytes of memory that the guest writes a second.
     """
 
     data_total: int | None = None
@@ -253,6 +255,8 @@ class JobProgress:
     device_transferred: int | None = None
     downtime_ms: int | None = None
     elapsed_ms: int | None = None
+    rate: int | None = None
+    dirty_rate: int | None = None
 
     def bytes_moved(self) -> int | None:
         """Return all bytes sent, of RAM, disks and devices."""

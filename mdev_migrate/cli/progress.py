@@ -8,16 +8,18 @@ happens in the middle of the migration.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 
 from mdev_migrate import model
 from mdev_migrate.cli import output
+from mdev_migrate.core import progress as job_progress
 from mdev_migrate.core.phases import Step
 from mdev_migrate.workflow import Observer, Silent
 
@@ -54,18 +56,32 @@ def describe(
 
     :param limit_ms: the downtime limit; None for QEMU's default.
     """
-    memory = f"RAM {mib(progress.data_processed)}"
-    if progress.data_total:
-        share = 100 * (progress.data_processed or 0) // progress.data_total
-        memory = f"{memory} of {mib(progress.data_total)} ({share} %)"
     return ", ".join(
         (
-            memory,
+            *_memory(progress),
             f"device state {mib(progress.device_transferred)}",
             f"downtime limit {limit_ms or QEMU_DOWNTIME_MS} ms",
             f"{elapsed_s:.1f} s",
         )
     )
+
+
+def _memory(progress: model.JobProgress) -> Iterator[str]:
+    """Yield how much of the memory is there, and when all of it will be."""
+    share = job_progress.share(progress)
+    if share is None:
+        yield "RAM unknown"
+        return
+    yield f"RAM {share} % of {mib(progress.data_total)}"
+    yield f"{mib(progress.data_remaining)} left"
+    rate = job_progress.rate(progress)
+    if rate is not None:
+        yield f"{rate / _MIB:.1f} MiB/s"
+    left_s = job_progress.time_left_s(progress)
+    if left_s == math.inf:
+        yield "no end at this rate"
+    elif left_s:
+        yield f"about {math.ceil(left_s)} s left"
 
 
 class Lines:

@@ -390,16 +390,42 @@ class TestProgress:
         """A log gets a line when an interval is over, not at every look."""
         times = iter([0.0, 1.0, 4.9, 5.0, 6.0])
         lines = progress.Lines(500, interval_s=5, clock=lambda: next(times))
-        job = JobProgress(data_total=2**22, data_processed=2**20)
+        job = JobProgress(
+            data_total=2**22,
+            data_processed=2**23,
+            data_remaining=3 * 2**20,
+            rate=2**20,
+        )
 
         for elapsed in range(5):
             lines.progress(job, elapsed)
 
         assert capsys.readouterr().err.splitlines() == [
-            f"  RAM 1.0 MiB of 4.0 MiB (25 %), device state unknown, "
-            f"downtime limit 500 ms, {elapsed}.0 s"
+            f"  RAM 25 % of 4.0 MiB, 3.0 MiB left, 1.0 MiB/s, about 3 s "
+            f"left, device state unknown, downtime limit 500 ms, {elapsed}.0 s"
             for elapsed in (0, 3)
         ]
+
+    def test_more_was_sent_than_there_is(self):
+        """Pages that were written again and sent again are no progress."""
+        job = JobProgress(
+            data_total=2**30,
+            data_processed=5 * 2**30,
+            data_remaining=2**29,
+            rate=2**27,
+            dirty_rate=2**28,
+        )
+
+        assert progress.describe(job, 3.0, None).startswith(
+            "RAM 50 % of 1024.0 MiB, 512.0 MiB left, 128.0 MiB/s, "
+            "no end at this rate, "
+        )
+
+    def test_nothing_is_known_yet(self):
+        """Before the first look of QEMU's there are no totals."""
+        assert progress.describe(JobProgress(), 0.5, None) == (
+            "RAM unknown, device state unknown, downtime limit 300 ms, 0.5 s"
+        )
 
     def test_nobody_listens(self, world: World, monkeypatch):
         """A terminal that is gone does not come between guest and host."""
