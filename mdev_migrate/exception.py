@@ -17,7 +17,8 @@
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
-    |   |-- KernelUnknown, BlockersUnknown, HostUuidUnknown
+    |   |-- KernelUnknown, VendorKernelUnknown
+    |   |-- BlockersUnknown, HostUuidUnknown
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone
     |   |-- MigrationFailed
@@ -156,7 +157,7 @@ class VersionTooOld(PreCheckError):
 
     side: str
     host: str
-    found: model.Version
+    found: model.Version | str
     needed: model.Version
 
     def __str__(self) -> str:
@@ -205,6 +206,29 @@ class KernelUnknown(NotKnown):
         return (
             f"{self.side} host {self.host}: Linux {self.needed} or later "
             "needed; libvirt does not report a remote host's kernel"
+        )
+
+
+@dataclass(eq=False)
+class VendorKernelUnknown(NotKnown):
+    """The number of an enterprise kernel does not tell what is in it."""
+
+    code = "vendor-kernel-unknown"
+    hint = (
+        "ask its vendor whether VFIO migration was brought into it; if not, "
+        "QEMU says so when the guest is to leave"
+    )
+
+    side: str
+    host: str
+    release: str
+    needed: model.Version
+
+    def __str__(self) -> str:
+        return (
+            f"{self.side} host {self.host}: Linux {self.release} is a "
+            f"vendor's, and whether it has what {self.needed} brought is not "
+            "known"
         )
 
 

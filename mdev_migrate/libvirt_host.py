@@ -154,7 +154,7 @@ def _failure(
     return kind(host, operation, number, _reason(error))
 
 
-def local_kernel(uri: str) -> model.Version | None:
+def local_kernel(uri: str) -> str | None:
     """Return the kernel of the host at a URI if that is this machine.
 
     A socket that is named may be another machine's, forwarded.
@@ -162,14 +162,15 @@ def local_kernel(uri: str) -> model.Version | None:
     parts = urllib.parse.urlsplit(uri)
     if parts.netloc or "socket=" in parts.query:
         return None
-    return model.Version.parse(os.uname().release)
+    return os.uname().release
 
 
 class LibvirtHost:
     """A host behind a libvirt connection; fulfils ``host.Host``.
 
     :param uri: where the host is.
-    :param kernel: the host's kernel, None if unknown.
+    :param kernel: the host's kernel, as ``uname -r`` prints it; None if
+        unknown.
     :param opener: opens a connection to a URI.
     :raises HostUnreachable: if it cannot be opened.
     """
@@ -178,7 +179,7 @@ class LibvirtHost:
         self,
         uri: str,
         *,
-        kernel: model.Version | None = None,
+        kernel: str | None = None,
         opener: Callable[[str], Connection] = connect,
     ) -> None:
         self._uri = uri

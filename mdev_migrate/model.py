@@ -194,15 +194,15 @@ class HostFacts:
 
     :ivar name: its hostname, for texts.
     :ivar host_uuid: libvirt's UUID of the host; empty if it tells none.
-    :ivar kernel: None if unknown: libvirt does not report the kernel of a
-        remote host.
+    :ivar kernel: its release, as ``uname -r`` prints it; None if unknown:
+        libvirt does not report the kernel of a remote host.
     """
 
     name: str
     host_uuid: str
     libvirt: Version
     qemu: Version
-    kernel: Version | None = None
+    kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mdev_migrate import exception, libvirt_host, model, service, testing
+from mdev_migrate import exception, libvirt_host, service, testing
 from mdev_migrate.core import claims
 from mdev_migrate.workflow import (
     GuestMigration,
@@ -27,7 +27,7 @@ LIMITS = service.Limits(
     poll_s=0.001,
     tries=3,
 )
-KERNEL = model.Version(6, 12, 0)
+KERNEL = "6.12.0-amd64"
 #: UUIDs of mdevs that the destination has before anything begins.
 SPARE = 0xB00
 

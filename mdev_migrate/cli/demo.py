@@ -7,7 +7,7 @@ import functools
 import time
 from dataclasses import dataclass
 
-from mdev_migrate import model, testing
+from mdev_migrate import testing
 from mdev_migrate.cli.session import Environment, Opener
 from mdev_migrate.host import Host
 from mdev_migrate.libvirt_host import LibvirtHost
@@ -84,7 +84,7 @@ def _parents() -> list[testing.Parent]:
 
 def _opener(group: testing.SimulatedGroup) -> Opener:
     kernels = {
-        uri: model.Version.parse(host.kernel_release)
+        uri: host.kernel_release
         for host in group.hosts.values()
         for uri in host.uris
     }

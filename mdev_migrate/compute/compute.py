@@ -101,14 +101,27 @@ class MdevCompute:
 
     # Pre-checks -------------------------------------------------------
 
-    def check_destination(self) -> None:
-        """Refuse guests with mdevs if this host cannot receive them.
+    def check_destination(self, instance: Any) -> None:
+        """Refuse a guest with mdevs if this host cannot receive it.
 
         :raises PreCheckError: if it runs something too old.
         """
-        precheck.refuse(
-            precheck.check_versions("destination", self.host.facts())
-        )
+        self._check_versions("destination", instance)
+
+    def _check_versions(self, side: precheck.Side, instance: Any) -> None:
+        checks = precheck.check_versions(side, self.host.facts())
+        precheck.refuse(checks)
+        for check in checks:
+            if check.error is not None:
+                LOG.info(
+                    "Not known: %(detail)s (%(code)s: %(hint)s)",
+                    {
+                        "detail": check.detail,
+                        "code": check.error.code,
+                        "hint": check.error.hint,
+                    },
+                    instance_uuid=instance.uuid,
+                )
 
     def source_mdev_types(
         self, instance: Any, migrate_data: Any
@@ -126,8 +139,7 @@ class MdevCompute:
             return {}
         if "accel:device_profile" in extra_specs(instance):
             raise exception.MdevsNotOurs(str(instance.uuid), "Cyborg")
-        facts = self.host.facts()
-        precheck.refuse(precheck.check_versions("source", facts))
+        self._check_versions("source", instance)
         self._check_destination_answer(migrate_data)
         guest = self.host.guest(instance, guest_mdevs)
         precheck.check_viommu(guest, guest_xml.read_viommu(domain_xml))

@@ -81,7 +81,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         with self.mdev_migration.refusals(instance):
             wanted = self.mdev_migration.host.wants_mdevs(instance)
             if wanted:
-                self.mdev_migration.check_destination()
+                self.mdev_migration.check_destination(instance)
         data = super().check_can_live_migrate_destination(
             context,
             instance,

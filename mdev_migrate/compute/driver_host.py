@@ -52,7 +52,7 @@ class DriverHost:
             host_uuid=str(self._driver._host.get_capabilities().host.uuid),
             libvirt=model.Version.unpack(connection.getLibVersion()),
             qemu=model.Version.unpack(connection.getVersion()),
-            kernel=model.Version.parse(_KERNEL.read_text().strip()),
+            kernel=_KERNEL.read_text().strip(),
         )
 
     def inventory(self) -> model.Inventory:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation
+from mdev_migrate.core import allocation, kernels
 
 Side = Literal["source", "destination"]
 
@@ -23,8 +23,6 @@ Side = Literal["source", "destination"]
 MIN_LIBVIRT = model.Version(8, 6, 0)
 #: QEMU 8.1.0 is the first whose VFIO migration is not experimental.
 MIN_QEMU = model.Version(8, 1, 0)
-#: Linux 5.18 brought version 2 of the VFIO migration protocol.
-MIN_KERNEL = model.Version(5, 18, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +90,19 @@ def check_kernel(side: Side, host: model.HostFacts) -> str:
 
     :raises KernelTooOld: if it has it not.
     :raises KernelUnknown: if the host is not this machine.
+    :raises VendorKernelUnknown: if its number does not tell.
     """
+    needed = kernels.MIN_MAINLINE
     if host.kernel is None:
-        raise exception.KernelUnknown(side, host.name, MIN_KERNEL)
-    if host.kernel < MIN_KERNEL:
-        raise exception.KernelTooOld(side, host.name, host.kernel, MIN_KERNEL)
-    return f"Linux {host.kernel} on {host.name}, {MIN_KERNEL} needed"
+        raise exception.KernelUnknown(side, host.name, needed)
+    match kernels.judge(host.kernel):
+        case "lacks":
+            raise exception.KernelTooOld(side, host.name, host.kernel, needed)
+        case "unknown":
+            raise exception.VendorKernelUnknown(
+                side, host.name, host.kernel, needed
+            )
+    return f"Linux {host.kernel} on {host.name}, {needed} needed"
 
 
 def check_versions(side: Side, host: model.HostFacts) -> list[Check]:

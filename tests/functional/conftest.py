@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mdev_migrate import libvirt_host, model, testing
+from mdev_migrate import libvirt_host, testing
 from mdev_migrate.cli import main, options, session
 from mdev_migrate.libvirt_host import LibvirtHost
 from mdev_migrate.service import Limits, MdevMigration
@@ -83,9 +83,7 @@ class World:
         )
 
     def _open(self, uri: str) -> LibvirtHost:
-        return LibvirtHost(
-            uri, kernel=model.Version(6, 12, 0), opener=self._connect
-        )
+        return LibvirtHost(uri, kernel="6.12.0-amd64", opener=self._connect)
 
     def _connect(self, uri: str) -> testing.SimulatedConnection:
         with libvirt_host.opening(uri):

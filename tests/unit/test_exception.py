@@ -73,7 +73,7 @@ def _facts(kind):
     if issubclass(kind, exception.VersionTooOld):
         facts["found"] = model.Version(8, 5, 9)
         facts["needed"] = model.Version(8, 6, 0)
-    if kind is exception.KernelUnknown:
+    if kind in (exception.KernelUnknown, exception.VendorKernelUnknown):
         facts["needed"] = model.Version(5, 18, 0)
     if kind is exception.DeviceApiMissing:
         facts["found"] = frozenset({"vfio-ccw"})

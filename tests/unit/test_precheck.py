@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import precheck
+from mdev_migrate.core import kernels, precheck
 from tests import builders
 
 HOST = model.HostFacts(
@@ -14,7 +14,7 @@ HOST = model.HostFacts(
     builders.instance(0xB),
     libvirt=model.Version(11, 3, 0),
     qemu=model.Version(10, 0, 13),
-    kernel=model.Version(6, 12, 0),
+    kernel="6.12.0-amd64",
 )
 RULES = {
     "libvirt": (
@@ -25,7 +25,7 @@ RULES = {
     "qemu": (precheck.check_qemu, precheck.MIN_QEMU, exception.QemuTooOld),
     "kernel": (
         precheck.check_kernel,
-        precheck.MIN_KERNEL,
+        kernels.MIN_MAINLINE,
         exception.KernelTooOld,
     ),
 }
@@ -33,6 +33,8 @@ ABOVE = [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
 
 
 def _running(component, version):
+    if component == "kernel" and version is not None:
+        version = str(version)
     return dataclasses.replace(HOST, **{component: version})
 
 
@@ -50,7 +52,7 @@ def test_borders():
     borders = (
         precheck.MIN_LIBVIRT,
         precheck.MIN_QEMU,
-        precheck.MIN_KERNEL,
+        kernels.MIN_MAINLINE,
     )
 
     assert list(map(str, borders)) == ["8.6.0", "8.1.0", "5.18.0"]
@@ -86,7 +88,9 @@ def test_version_below_the_border(component):
         with pytest.raises(kind) as caught:
             rule("source", _running(component, version))
 
-        assert caught.value.args == ("source", "host-b", version, needed)
+        side, host, found, least = caught.value.args
+        assert (side, host, least) == ("source", "host-b", needed)
+        assert str(found) == str(version)
 
 
 def test_unknown_kernel_is_not_a_pass():
@@ -109,10 +113,34 @@ def test_unknown_kernel_refuses_nothing():
     assert isinstance(checks[2].error, exception.KernelUnknown)
 
 
+def test_vendor_kernel_that_nobody_knows():
+    """What a vendor brought into an old number is unknown, and passes."""
+    checks = precheck.check_versions(
+        "source", _running("kernel", "5.14.0-362.8.1.el9_3.x86_64")
+    )
+
+    precheck.refuse(checks)
+
+    assert checks[2].result == "unknown"
+    assert isinstance(checks[2].error, exception.VendorKernelUnknown)
+    assert "5.14.0-362.8.1.el9_3.x86_64" in checks[2].detail
+
+
+def test_vendor_kernel_that_is_known():
+    """The platform that vendors of vGPUs support passes by its release."""
+    text = precheck.check_kernel(
+        "source", _running("kernel", "5.14.0-570.12.1.el9_6.x86_64")
+    )
+
+    assert "5.14.0-570.12.1.el9_6.x86_64" in text
+
+
 def test_every_version_is_checked():
     """One refusal does not hide the next."""
     old = dataclasses.replace(
-        HOST, **dict.fromkeys(RULES, model.Version(1, 0, 0))
+        HOST,
+        **dict.fromkeys(("libvirt", "qemu"), model.Version(1, 0, 0)),
+        kernel="1.0.0",
     )
 
     checks = precheck.check_versions("destination", old)
