@@ -2,7 +2,9 @@
 """A directive that lists every error of the package, from its code.
 
 ``.. error-table:: PreCheckError`` makes a definition list of that class's
-subclasses which have a code: the code, what it means, and what to do.
+subclasses which have a code: the code, what it means, and what to do. Each
+is a target by its code, as ``:ref:`guest-lost```, and stands in the index,
+where the pages' search finds it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,10 @@ def _plain(text: str) -> str:
 
 def _lines(error: type[exception.MdevMigrateError]) -> Iterator[str]:
     meaning = inspect.getdoc(error) or ""
+    yield ".. index::"
+    yield f"   single: {error.code}"
+    yield f"   single: error code; {error.code}"
+    yield ""
     yield f".. _{error.code}:"
     yield ""
     yield f"``{error.code}``"
