@@ -16,15 +16,21 @@ author = "the mdev-migrate developers"
 copyright = author  # noqa: A001 - Sphinx's name
 version = release = _setup["metadata"]["version"]
 
-extensions = ["sphinx.ext.autodoc", "error_table"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "command_help",
+    "error_table",
+    "release_notes",
+]
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
-html_theme_options = {
-    "description": _setup["metadata"]["summary"],
-    "fixed_sidebar": True,
-    "page_width": "1100px",
-}
-html_sidebars = {"**": ["about.html", "navigation.html", "searchbox.html"]}
+
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_show_sphinx = False
+pygments_style = "default"
+pygments_dark_style = "github-dark"
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
