@@ -20,6 +20,13 @@ _REPORT_IT = (
     "this is a bug of mdev-migrate: please report it with what the same "
     "command prints with --verbose"
 )
+#: libvirt-python is there: libvirtmod is the part of it that is compiled.
+_NO_LIBRARY = (
+    "libvirt-python cannot load libvirt's own library: install libvirt0 "
+    "(Debian, Ubuntu) or libvirt-libs (Fedora, RHEL), not older than the "
+    "one that libvirt-python was built with"
+)
+_REINSTALL = "what mdev-migrate needs is not all there: install it again"
 
 
 class Application(click.Group):
@@ -60,6 +67,8 @@ class Application(click.Group):
         except (click.Abort, KeyboardInterrupt):
             output.complain("interrupted", "", "interrupted")
             return FAILED
+        except ImportError as error:
+            return _incomplete(error, as_json=as_json)
         except Exception as error:  # noqa: BLE001 - the last place to do so
             return _broken(error, args, as_json=as_json)
         return code if isinstance(code, int) else DONE
@@ -83,6 +92,17 @@ def _misused(error: click.ClickException, *, as_json: bool) -> int:
         output.print_json(json_output.usage(error.format_message(), hint))
     else:
         output.complain(error.format_message(), hint, "usage")
+    return USAGE
+
+
+def _incomplete(error: ImportError, *, as_json: bool) -> int:
+    """Say that what a command needs is not installed as it should be."""
+    text = f"this command cannot be loaded: {error}"
+    hint = _NO_LIBRARY if error.name == "libvirtmod" else _REINSTALL
+    if as_json:
+        output.print_json(json_output.not_installed(text, hint))
+    else:
+        output.complain(text, hint, "not-installed")
     return USAGE
 
 

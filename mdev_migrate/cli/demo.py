@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two simulated hosts and a guest with two mdevs, to show a migration."""
+"""``demo``: a migration between two simulated hosts, with two mdevs."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import tempfile
 import time
 from dataclasses import dataclass
 
+import click
+
 from mdev_migrate import testing
-from mdev_migrate.cli.session import Environment, Opener
+from mdev_migrate.cli import migrate, options, output, plan, progress
+from mdev_migrate.cli.session import Environment, Opener, Session, exit_code
 from mdev_migrate.host import Host
 from mdev_migrate.libvirt_host import LibvirtHost
 from mdev_migrate.service import Limits, MdevMigration
@@ -53,6 +58,39 @@ class Scene:
     destination: str
     options: Options
     text: str
+
+
+@click.command("demo")
+@click.option(
+    "--fail",
+    is_flag=True,
+    help="Show a migration that does not end within its time limit, and how "
+    "it is rolled back.",
+)
+@options.shared
+@click.pass_context
+def command(context: click.Context, *, fail: bool) -> None:
+    """Show a whole migration on two simulated hosts, in seconds.
+
+    Nothing of this machine is read or changed.
+    """
+    called = Session.of(context)
+    shown = not called.settings.as_json
+    scene = make_scene(paced=shown and progress.is_terminal(), fail=fail)
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(
+            dataclasses.replace(
+                called.settings, uri=scene.source, state_dir=folder
+            ),
+            scene.environment,
+        )
+        if shown:
+            output.answer(lambda: output.line(scene.text))
+            plan.answer(session, GUEST, scene.destination, scene.options)
+        moved = migrate.answer(
+            session, GUEST, scene.destination, scene.options
+        )
+    context.exit(exit_code(moved.outcome.error))
 
 
 def make_scene(*, paced: bool, fail: bool) -> Scene:

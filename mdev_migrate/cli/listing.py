@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which mdevs a host has, and who holds each."""
+"""``list``: which mdevs a host has, and who holds each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
+import click
+
 from mdev_migrate import model
-from mdev_migrate.core import claims
+from mdev_migrate.cli import json_output, options, output, table
+from mdev_migrate.cli.session import Session
+from mdev_migrate.core.claims import Claim
 
 
 class Row(NamedTuple):
-    """An mdev as ``list`` shows it.
+    """An mdev as it is shown.
 
     :ivar held_by: a guest's name, else a claim; None if it is available.
     """
@@ -23,8 +27,27 @@ class Row(NamedTuple):
     held_by: str | None
 
 
+@click.command("list")
+@options.shared
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show the mdevs of a host, and who holds each.
+
+    A guest holds its mdevs even while it is shut off.
+    """
+    session = Session.of(context)
+    empty = as_json(session.settings.source_uri)
+    with session.failing(empty), session.source() as host:
+        found = host.inventory()
+        claimed, warnings = session.claimed(host)
+    held = rows(found, claimed)
+    session.answer(
+        as_json(found.host, held, warnings), lambda: show(found.host, held)
+    )
+
+
 def rows(
-    inventory: model.Inventory, claimed: Mapping[str, claims.Claim]
+    inventory: model.Inventory, claimed: Mapping[str, Claim]
 ) -> list[Row]:
     """Return a host's mdevs, in the order of its inventory.
 
@@ -48,3 +71,36 @@ def rows(
         )
         for mdev in inventory.mdevs
     ]
+
+
+def as_json(
+    host: str, rows: Iterable[Row] = (), warnings: Iterable[str] = ()
+) -> json_output.Answer:
+    """Return a host's mdevs and who holds each.
+
+    :param warnings: why not all who hold one are known.
+    """
+    return {
+        "host": host,
+        "mdevs": [
+            {
+                "uuid": row.uuid,
+                "type": row.mdev_type,
+                "parent": row.parent,
+                "state": row.state,
+                "held_by": row.held_by,
+            }
+            for row in rows
+        ],
+        "warnings": list(warnings),
+    }
+
+
+def show(host: str, rows: Iterable[Row]) -> None:
+    """Show a host's mdevs and who holds each."""
+    cells = [(*row[:-1], row.held_by or table.NONE) for row in rows]
+    titles = ("MDEV", "TYPE", "PARENT", "STATE", "HELD BY")
+    if cells:
+        table.show(titles, cells)
+    else:
+        output.line(f"{host} has no mdevs")

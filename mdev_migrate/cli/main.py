@@ -26,13 +26,16 @@ def main(
     try:
         from mdev_migrate.cli import commands  # noqa: PLC0415 - may be absent
     except ImportError as error:
-        _explain(error)
+        sys.stderr.write(f"error: {_reason(error)}\n")
         sys.exit(_USAGE)
     commands.cli.main(args, prog_name="mdev-migrate", obj=obj)
 
 
-def _explain(error: ImportError) -> None:
-    sys.stderr.write(
-        f"error: mdev-migrate cannot start ({error}): install its extra "
-        "'cli', as in: pip install 'mdev-migrate[cli]'\n"
+def _reason(error: ImportError) -> str:
+    reason = f"mdev-migrate cannot start: {error}"
+    if error.name != "click":
+        return reason
+    return (
+        f"{reason}: install its extra 'cli', as in: "
+        "pip install 'mdev-migrate[cli]'"
     )

@@ -16,15 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
-from rich import console
-
-
-class Console(console.Console):
-    """A rich console that does not exit when its pipe is closed."""
-
-    def on_broken_pipe(self) -> None:
-        """Fall silent."""
-        self.quiet = True
 
 
 def one_line(text: str) -> str:
@@ -51,6 +42,29 @@ def complain(message: str, hint: str, code: str) -> None:
     if hint:
         say(f"hint: {one_line(hint)}")
     say(f"code: {code}")
+
+
+def is_terminal() -> bool:
+    """Tell whether answers are written to a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def write(text: str, colour: str = "") -> None:
+    """Write a line of an answer as it is, coloured on a terminal.
+
+    :raises OSError: if it cannot be written, see :func:`answer`.
+    """
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    styled = click.style(text, fg=colour) if colour else text
+    click.echo(styled, color=False if plain else None)
+
+
+def line(text: str, colour: str = "") -> None:
+    """Write one line of an answer, whatever the text has in it.
+
+    :raises OSError: as :func:`write`.
+    """
+    write(one_line(text), colour)
 
 
 def answer(write: Callable[[], None]) -> None:

@@ -144,8 +144,11 @@ class Session:
     @functools.cached_property
     def _folder(self) -> pathlib.Path:
         """Where claims are kept; says so once if nobody else looks there."""
-        folder = self.settings.ledger_folder
-        if self.settings.keeps_to_itself:
+        named = self.settings.named_folder
+        if named:
+            return pathlib.Path(named)
+        folder = ledger.default_folder()
+        if folder != ledger.SHARED:
             self.warn(
                 f"claims are kept in {folder}: commands of other users, and "
                 f"Nova, see them only in {ledger.SHARED}, which they could "

@@ -1,95 +1,99 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables for people: by rich on a terminal, plain columns elsewhere."""
+"""Tables for people: ruled on a terminal, plain columns elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
 
-from rich import box
-from rich.style import Style
-from rich.table import Table
-from rich.text import Text
+import click
 
 from mdev_migrate.cli import output
 
+#: What stands in a cell that has nothing in it.
+NONE = "-"
 #: How wide a column of sentences is at least, on a terminal.
 _SENTENCE = 30
-#: What rich puts between two columns.
-_COLUMN_GAP = 3
-_STYLES = {
+_GAP = "  "
+_COLOURS = {
     "passed": "green",
-    "refused": "bold red",
+    "refused": "red",
     "unknown": "yellow",
     "reuse": "cyan",
     "create": "green",
 }
 
-Rows = Sequence[Sequence[str]]
+Row = Sequence[str]
 
 
-def show(
-    console: output.Console,
-    titles: Sequence[str],
-    rows: Rows,
-    *,
-    sentences: bool = False,
-) -> None:
+def show(titles: Row, rows: Sequence[Row], *, sentences: bool = False) -> None:
     """Write a table.
 
     No cell is ever cut, so that a UUID can be copied: on a terminal that is
     too narrow for the table, each row becomes a block of lines.
 
     :param sentences: the last column has sentences, which may be wrapped.
+    :raises OSError: as :func:`output.write`.
     """
     clean = [[output.one_line(cell) for cell in row] for row in rows]
     widths = [
         max(map(len, column)) for column in zip(titles, *clean, strict=True)
     ]
-    if not console.is_terminal:
-        _show_plain(console, [titles, *clean], widths)
+    if not output.is_terminal():
+        _show_plain([titles, *clean], widths)
         return
-    if sentences:
-        widths[-1] = min(widths[-1], _SENTENCE)
-    if sum(widths) + _COLUMN_GAP * len(widths) <= console.width:
-        _show_rich(console, titles, clean)
+    room = shutil.get_terminal_size().columns
+    room -= sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    needed = min(widths[-1], _SENTENCE) if sentences else widths[-1]
+    if room < needed:
+        _show_blocks(titles, clean)
     else:
-        _show_blocks(console, titles, clean)
+        widths[-1] = min(widths[-1], room)
+        _show_ruled(titles, clean, widths)
 
 
-def _show_plain(
-    console: output.Console, rows: Rows, widths: Sequence[int]
-) -> None:
+def _show_plain(rows: Sequence[Row], widths: Sequence[int]) -> None:
     for row in rows:
-        line = "  ".join(map(str.ljust, row, widths))
-        show_line(console, line.rstrip())
+        output.write(_GAP.join(map(str.ljust, row, widths)).rstrip())
 
 
-def _show_blocks(
-    console: output.Console, titles: Sequence[str], rows: Rows
-) -> None:
+def _show_blocks(titles: Row, rows: Sequence[Row]) -> None:
     width = max(map(len, titles))
     for row in rows:
-        show_line(console, "")
+        output.write("")
         for title, cell in zip(titles, row, strict=True):
             if title:
-                show_line(console, f"{title:<{width}}  {cell}")
-    show_line(console, "")
+                output.write(f"{title:<{width}}  {cell}")
+    output.write("")
 
 
-def show_line(
-    console: output.Console, text: str, style: str | Style = ""
+def _show_ruled(
+    titles: Row, rows: Sequence[Row], widths: Sequence[int]
 ) -> None:
-    """Write a line as it is, however long."""
-    console.print(Text(text), style=style, soft_wrap=True)
-
-
-def _show_rich(
-    console: output.Console, titles: Sequence[str], rows: Rows
-) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in titles[:-1]:
-        table.add_column(title, no_wrap=True)
-    table.add_column(titles[-1], overflow="fold")
+    output.write(
+        _GAP.join(
+            click.style(title.ljust(width), bold=True)
+            for title, width in zip(titles, widths, strict=True)
+        )
+    )
+    output.write("─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
     for row in rows:
-        table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
-    console.print(table)
+        for line in _wrapped(row, widths[-1]):
+            output.write(_GAP.join(map(_coloured, line, widths)).rstrip())
+    output.write("")
+
+
+def _wrapped(row: Row, width: int) -> Iterator[Row]:
+    """Yield a row as lines, the last cell wrapped to a width."""
+    first, *more = textwrap.wrap(row[-1], width) or [""]
+    yield [*row[:-1], first]
+    for text in more:
+        yield [*[""] * (len(row) - 1), text]
+
+
+def _coloured(cell: str, width: int) -> str:
+    padded = cell.ljust(width)
+    if cell not in _COLOURS:
+        return padded
+    return padded.replace(cell, click.style(cell, fg=_COLOURS[cell]))

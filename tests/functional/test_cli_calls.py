@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import click
 import pytest
 
+import mdev_migrate
 from mdev_migrate import libvirt_host
 from mdev_migrate.cli import commands, main, options, output
 from tests.functional.conftest import World
@@ -31,6 +32,13 @@ def run(
         env={**os.environ, **(env or {})},
         **how,
     )
+
+
+def load(name: str) -> click.Command:
+    """Return a command."""
+    command = commands.cli.get_command(click.Context(commands.cli), name)
+    assert command is not None
+    return command
 
 
 class TestUsage:
@@ -153,10 +161,10 @@ class TestOptions:
 
         assert found == ["qemu:///system", "test:///default", "test:///own"]
 
-    @pytest.mark.parametrize("name", sorted(commands.cli.commands))
+    @pytest.mark.parametrize("name", commands.COMMANDS)
     def test_every_option_is_explained(self, name: str):
         """No command has an option without a help text."""
-        parameters = commands.cli.commands[name].params
+        parameters = load(name).params
 
         unexplained = [
             each.name
@@ -164,6 +172,26 @@ class TestOptions:
             if isinstance(each, click.Option) and not each.help
         ]
         assert unexplained == []
+
+    @pytest.mark.parametrize("name", commands.COMMANDS)
+    def test_list_of_commands_says_what_they_say(self, name: str):
+        """A command is listed, unloaded, with the first line of its help."""
+        command = load(name)
+
+        about = (command.help or "").split("\n\n")[0]
+        assert (command.name, about) == (name, commands.COMMANDS[name].about)
+
+    def test_list_of_commands(self, world: World):
+        """The help lists every command, in the order of their use."""
+        answer = world.call("--help")
+
+        _, section = answer.out.split("Commands:\n")
+        listed = [
+            line.split()[0]
+            for line in section.split("\n\n")[0].splitlines()
+            if not line.startswith("   ")
+        ]
+        assert listed == list(commands.COMMANDS)
 
     def test_help(self, world: World):
         """The help of a command says units and defaults."""
@@ -174,10 +202,11 @@ class TestOptions:
             assert word in answer.out
 
     def test_version(self, world: World):
-        """The version is one line."""
+        """The version is one line, and the library's own."""
         answer = world.call("--version")
 
-        assert (answer.code, answer.out.split()[0]) == (0, "mdev-migrate")
+        said = f"mdev-migrate {mdev_migrate.__version__}\n"
+        assert (answer.code, answer.out) == (0, said)
 
 
 class TestProcess:
@@ -207,22 +236,31 @@ class TestProcess:
 
     def test_without_its_extra(self):
         """Without click it says in one line what to install."""
-        program = (
-            "import sys; sys.modules['click'] = None; "
-            "from mdev_migrate.cli import main; main.main([])"
-        )
-
-        done = subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        done = run_after("sys.modules['click'] = None", "list")
 
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
         assert "mdev-migrate[cli]" in done.stderr
+
+    @pytest.mark.parametrize("word", ["--help", "--version"])
+    def test_nothing_is_loaded_to_be_asked_for_help(self, word: str):
+        """Help and version need neither libvirt nor lxml nor workflow."""
+        heavy = ("libvirt", "lxml", "mdev_migrate.workflow")
+        done = run_after(f"sys.modules |= dict.fromkeys({heavy})", word)
+
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize("words", [("list",), ("list", "--json")])
+    def test_without_the_library_of_libvirt(self, words: tuple[str, ...]):
+        """A missing libvirt.so is told as that, not as a missing extra."""
+        done = run_after("sys.modules['libvirtmod'] = None", *words)
+
+        said = done.stdout + done.stderr
+        assert done.returncode == 2
+        assert "libvirt0" in said
+        assert "not-installed" in said
+        assert "[cli]" not in said
+        assert "Traceback" not in said
 
     def test_closed_pipe(self):
         """Who stops reading is not told so; the exit code stays."""
@@ -267,6 +305,21 @@ class TestProcess:
 
         assert code == 0
         assert "TARGET MDEV  66666666-6666-4666-8666-666666666661\r\n" in said
+
+
+def run_after(before: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process in which something happened before."""
+    program = (
+        f"import sys; {before}; "
+        f"from mdev_migrate.cli import main; main.main({list(args)})"
+    )
+    return subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def run_on_terminal(*, columns: int) -> tuple[int, str]:

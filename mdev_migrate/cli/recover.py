@@ -1,60 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands about claims, and what the others do about those left."""
+"""``recover``: settle what commands that were killed have left."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
+from collections.abc import Iterable, Iterator
 
 import click
 
 from mdev_migrate import exception, ledger
 from mdev_migrate.cli import (
     application,
-    claiming,
+    claims,
+    json_output,
     options,
+    output,
 )
 from mdev_migrate.cli.places import Places
 from mdev_migrate.cli.session import Session
 from mdev_migrate.core.claims import Note
 from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
-from mdev_migrate.workflow import Recovery, clear
+from mdev_migrate.workflow import Cleared, Recovered, Recovery, clear
 
 #: Seconds: how long a command tries to remove an mdev that is busy, which
 #: an earlier one has left of the guest at hand.
 _BUSY_S = 2.0
 
 
-@click.command()
-@options.shared
-@click.pass_context
-def claims(context: click.Context) -> None:
-    """Show the claims on the mdevs of a host, and who made them.
-
-    An owner that has ended has left its claim behind: 'recover' settles
-    it. A claim of Nova's is settled by Nova.
-    """
-    session = Session.of(context)
-    empty = claiming.claims(session.settings.source_uri)
-    with (
-        session.failing(empty),
-        session.place(looking=True) as (place, owners),
-    ):
-        host = place.host.facts().name
-        now = time.time()
-        shown = [
-            claiming.shown(claim, now, alive=owners.lives(claim.note))
-            for claim in place.claims.all().values()
-        ]
-        made = place.claims.made()
-    session.answer(
-        claiming.claims(host, shown, made),
-        lambda: claiming.show_claims(host, shown),
-    )
-
-
-@click.command()
+@click.command("recover")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -74,7 +48,7 @@ def claims(context: click.Context) -> None:
 )
 @options.shared
 @click.pass_context
-def recover(
+def command(
     context: click.Context, /, *, dry_run: bool, abort: bool, source_gone: bool
 ) -> None:
     """Finish or undo what commands that were killed have left on a host.
@@ -84,7 +58,7 @@ def recover(
     removed. What cannot be told, or is still under way, is kept.
     """
     session = Session.of(context)
-    empty = claiming.recovered(session.settings.source_uri, dry_run=dry_run)
+    empty = as_json(session.settings.source_uri, dry_run=dry_run)
     with (
         session.failing(empty),
         session.place(looking=dry_run) as (place, owners),
@@ -101,14 +75,60 @@ def recover(
         note = Note() if dry_run else _note(place, owners)
         cleared = clear(place, note, dry_run=dry_run)
     session.answer(
-        claiming.recovered(host, settled, cleared, dry_run=dry_run),
-        lambda: claiming.show_recovered(
-            host, settled, cleared, dry_run=dry_run
-        ),
+        as_json(host, settled, cleared, dry_run=dry_run),
+        lambda: show(host, settled, cleared, dry_run=dry_run),
     )
     kept = [each for each in settled if each.action == "kept"]
     left = bool(kept or cleared.problems)
     context.exit(application.FAILED if left else application.DONE)
+
+
+def as_json(
+    host: str,
+    settled: Iterable[Recovered] = (),
+    cleared: Cleared | None = None,
+    *,
+    dry_run: bool,
+) -> json_output.Answer:
+    """Return what became of the claims that were left."""
+    cleared = cleared or Cleared({})
+    return {
+        "host": host,
+        "dry_run": dry_run,
+        "claims": [
+            claims.claim(each.claim)
+            | {"action": each.action, "reason": each.reason}
+            for each in settled
+        ],
+        "removed": dict(cleared.removed),
+        "problems": [str(problem) for problem in cleared.problems],
+    }
+
+
+def show(
+    host: str,
+    settled: Iterable[Recovered],
+    cleared: Cleared,
+    *,
+    dry_run: bool,
+) -> None:
+    """Show what became of the claims that were left."""
+    texts = [each.text for each in settled] + list(describe(cleared))
+    for text in texts:
+        output.line(f"would be {text}" if dry_run else text)
+    if not texts:
+        output.line(f"nothing was left on {host}")
+
+
+def describe(cleared: Cleared) -> Iterator[str]:
+    """Yield in words what became of mdevs made for guests that left."""
+    for uuid, instance_uuid in cleared.removed.items():
+        yield (
+            f"removed: mdev {uuid}, made for guest {instance_uuid}, which is "
+            "not on this host any more"
+        )
+    for problem in cleared.problems:
+        yield f"kept: {problem}"
 
 
 def settle_left(session: Session, hosts: Places, guest: str) -> list[str]:
@@ -131,7 +151,7 @@ def settle_left(session: Session, hosts: Places, guest: str) -> list[str]:
             wait = claim.instance_uuid == own
             texts.append(recovery.settle(claim, wait=wait).text)
         note = _note(place, hosts.owners)
-        texts += claiming.describe(clear(_hurried(place, 0.0), note))
+        texts += describe(clear(_hurried(place, 0.0), note))
     except exception.MdevMigrateError as error:
         texts.append(f"what others left could not be settled: {error}")
     return texts

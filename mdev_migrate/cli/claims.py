@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How claims, and what became of them, are shown to people and programs."""
+"""``claims``: the claims on a host's mdevs, and whether their owners live."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Literal, NamedTuple
 
+import click
+
 from mdev_migrate import model
-from mdev_migrate.cli import json_output, render, table
+from mdev_migrate.cli import json_output, options, output, table
+from mdev_migrate.cli.session import Session
 from mdev_migrate.core.claims import Claim
-from mdev_migrate.workflow import Cleared, Recovered
 
 
 class Shown(NamedTuple):
@@ -32,7 +35,35 @@ class Shown(NamedTuple):
         return "alive" if self.alive else "ended"
 
 
-def shown(claim: Claim, now: float, *, alive: bool) -> Shown:
+@click.command("claims")
+@options.shared
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show the claims on the mdevs of a host, and who made them.
+
+    An owner that has ended has left its claim behind: 'recover' settles
+    it. A claim of Nova's is settled by Nova.
+    """
+    session = Session.of(context)
+    empty = as_json(session.settings.source_uri)
+    with (
+        session.failing(empty),
+        session.place(looking=True) as (place, owners),
+    ):
+        host = place.host.facts().name
+        now = time.time()
+        shown = [
+            _shown(claim, now, alive=owners.lives(claim.note))
+            for claim in place.claims.all().values()
+        ]
+        made = place.claims.made()
+    session.answer(
+        as_json(host, shown, made),
+        lambda: show(host, shown),
+    )
+
+
+def _shown(claim: Claim, now: float, *, alive: bool) -> Shown:
     """Return a claim as it is shown.
 
     :param now: seconds since the epoch.
@@ -40,10 +71,7 @@ def shown(claim: Claim, now: float, *, alive: bool) -> Shown:
     return Shown(claim, alive, max(0.0, now - claim.note.since))
 
 
-# For programs -----------------------------------------------------------
-
-
-def claims(
+def as_json(
     host: str,
     found: Iterable[Shown] = (),
     made: Mapping[str, str] | None = None,
@@ -52,7 +80,7 @@ def claims(
     return {
         "host": host,
         "claims": [
-            _claim(each.claim)
+            claim(each.claim)
             | {"alive": each.alive, "age": round(each.age_s, 3)}
             for each in found
         ],
@@ -60,40 +88,20 @@ def claims(
     }
 
 
-def recovered(
-    host: str,
-    settled: Iterable[Recovered] = (),
-    cleared: Cleared | None = None,
-    *,
-    dry_run: bool,
-) -> json_output.Answer:
-    """Return what became of the claims that were left."""
-    cleared = cleared or Cleared({})
+def claim(found: Claim) -> json_output.Answer:
+    """Return a claim."""
+    note = found.note
     return {
-        "host": host,
-        "dry_run": dry_run,
-        "claims": [
-            _claim(each.claim) | {"action": each.action, "reason": each.reason}
-            for each in settled
-        ],
-        "removed": dict(cleared.removed),
-        "problems": [str(problem) for problem in cleared.problems],
-    }
-
-
-def _claim(claim: Claim) -> json_output.Answer:
-    note = claim.note
-    return {
-        "instance_uuid": claim.instance_uuid,
+        "instance_uuid": found.instance_uuid,
         "guest": note.guest,
         "owner": note.owner,
-        "step": claim.step.value,
+        "step": found.step.value,
         "since": _when(note.since),
         "source": note.source,
         "destination": note.destination,
         "migration": note.migration or None,
-        "reuse": [json_output.mdev(mdev) for mdev in claim.plan.reuse],
-        "create": [json_output.mdev(mdev) for mdev in claim.plan.create],
+        "reuse": [json_output.mdev(mdev) for mdev in found.plan.reuse],
+        "create": [json_output.mdev(mdev) for mdev in found.plan.create],
     }
 
 
@@ -101,10 +109,7 @@ def _when(since: float) -> str:
     return datetime.fromtimestamp(since, timezone.utc).isoformat()
 
 
-# For people -------------------------------------------------------------
-
-
-def show_claims(host: str, found: Iterable[Shown]) -> None:
+def show(host: str, found: Iterable[Shown]) -> None:
     """Show the claims on a host's mdevs."""
     titles = ("INSTANCE", "GUEST", "STEP", "AGE", "STATE", "MDEVS", "OWNER")
     rows = [
@@ -120,9 +125,9 @@ def show_claims(host: str, found: Iterable[Shown]) -> None:
         for each in found
     ]
     if rows:
-        table.show(render.console(), titles, rows)
+        table.show(titles, rows)
     else:
-        render.line(f"nothing is claimed on {host}")
+        output.line(f"nothing is claimed on {host}")
 
 
 def _span(seconds: float) -> str:
@@ -135,29 +140,3 @@ def _mdevs(reuse: Iterable[model.Mdev], create: Iterable[model.Mdev]) -> str:
     words = [f"{mdev.uuid} (reuse)" for mdev in reuse]
     words += [f"{mdev.uuid} (create)" for mdev in create]
     return ", ".join(words) or "-"
-
-
-def show_recovered(
-    host: str,
-    settled: Iterable[Recovered],
-    cleared: Cleared,
-    *,
-    dry_run: bool,
-) -> None:
-    """Show what became of the claims that were left."""
-    texts = [each.text for each in settled] + list(describe(cleared))
-    for text in texts:
-        render.line(f"would be {text}" if dry_run else text)
-    if not texts:
-        render.line(f"nothing was left on {host}")
-
-
-def describe(cleared: Cleared) -> Iterator[str]:
-    """Yield in words what became of mdevs made for guests that left."""
-    for uuid, instance_uuid in cleared.removed.items():
-        yield (
-            f"removed: mdev {uuid}, made for guest {instance_uuid}, which is "
-            "not on this host any more"
-        )
-    for problem in cleared.problems:
-        yield f"kept: {problem}"

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of a migration, and what they are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mdev_migrate.cli.options import WORD, decorate
+from mdev_migrate.core import transport
+from mdev_migrate.workflow import Options
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+#: libvirt keeps a bandwidth as bytes in 64 bits with a sign.
+_MAX_BANDWIDTH = (2**63 - 1) // 2**20
+
+_FLAGS = {
+    "unsafe": (transport.UNSAFE, "Migrate even if libvirt holds it unsafe."),
+    "tls": (transport.TLS, "Encrypt what QEMU sends, with TLS."),
+    "postcopy": (
+        transport.POSTCOPY,
+        "Allow post-copy. Dropped for a guest with mdevs.",
+    ),
+    "auto-converge": (
+        transport.AUTO_CONVERGE,
+        "Slow the guest down until it fits. Dropped for a guest with mdevs.",
+    ),
+    "tunnelled": (
+        transport.TUNNELLED,
+        "Send memory through libvirtd. Dropped for a guest with mdevs.",
+    ),
+}
+
+
+if TYPE_CHECKING:
+    _NumberType = click.ParamType[float]
+else:
+    _NumberType = click.ParamType
+
+
+class _Seconds(_NumberType):
+    """A time span of more than nothing."""
+
+    name = "seconds"
+
+    def convert(
+        self,
+        value: str | float,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Return the seconds if they are a number."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not (math.isfinite(seconds) and seconds > 0):
+            self.fail(f"{value} is not more than 0", param, ctx)
+        return seconds
+
+
+def journey(command: Decorated) -> Decorated:
+    """Name a guest, its destination, and flags of the migration."""
+    return decorate(
+        command,
+        click.argument("guest", type=WORD),
+        click.option(
+            "--to",
+            metavar="URI",
+            type=WORD,
+            required=True,
+            help="The destination, as this machine reaches it.",
+        ),
+        *(
+            click.option(f"--{name}", is_flag=True, help=text)
+            for name, (_, text) in _FLAGS.items()
+        ),
+    )
+
+
+def limits(command: Decorated) -> Decorated:
+    """Say by which way and within which limits a guest is migrated."""
+    return decorate(
+        command,
+        click.option(
+            "--peer-uri",
+            metavar="URI",
+            type=WORD,
+            help="The destination's libvirt, as the source's libvirt reaches "
+            "it. Default: the URI of --to.",
+        ),
+        click.option(
+            "--migrate-uri",
+            metavar="URI",
+            type=WORD,
+            help="Where QEMU sends the guest's memory, as in "
+            "tcp://192.0.2.7. Default: libvirt chooses.",
+        ),
+        click.option(
+            "--max-downtime",
+            "max_downtime_ms",
+            metavar="MS",
+            type=click.IntRange(1, transport.MAX_DOWNTIME_MS),
+            help="How long the guest may stand still, in milliseconds. "
+            "Default: 300 ms, QEMU's own; a large device state needs more.",
+        ),
+        click.option(
+            "--bandwidth",
+            metavar="MIB_S",
+            type=click.IntRange(1, _MAX_BANDWIDTH),
+            help="The most to send, in MiB/s. Default: no limit.",
+        ),
+        click.option(
+            "--timeout",
+            "timeout_s",
+            metavar="S",
+            type=_Seconds(),
+            help="Abort a migration that takes longer, in seconds. "
+            "Default: no limit.",
+        ),
+    )
+
+
+def read(values: dict[str, Any]) -> Options:
+    """Return the migration's options from click's parameters."""
+    chosen = (
+        flag
+        for name, (flag, _) in _FLAGS.items()
+        if values.pop(name.replace("-", "_"))
+    )
+    return Options(flags=sum(chosen), **values)
