@@ -15,6 +15,7 @@
     |   |-- GuestOnDestination, ClaimHeld, PeerTooOld, MigrateDataInvalid
     |   |-- XmlMalformed, OptionInvalid
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
+    |   |-- ComputeRpcPinned
     |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
     |   |-- KernelUnknown, VendorKernelUnknown
@@ -625,6 +626,25 @@ class AllocationsUnknown(PreCheckError):
         return (
             f"instance {self.instance_uuid}: its allocations on this host "
             "are not known, one for every mdev needed"
+        )
+
+
+@dataclass(eq=False)
+class ComputeRpcPinned(PreCheckError):
+    """No migration was named, so a claim could not be tied to one."""
+
+    code = "compute-rpc-pinned"
+    hint = (
+        "[upgrade_levels]compute is below 5.3: when all computes are "
+        "upgraded set it to auto, and restart nova-conductor"
+    )
+
+    instance_uuid: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: the call names no migration, "
+            "as the compute RPC is pinned, one needed to claim mdevs for"
         )
 
 

@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mdev_migrate.compute import objects
+
 #: The driver's methods that boot a guest with what Nova allocated for it.
 BOOTS = ("spawn", "finish_migration", "_hard_reboot")
 
@@ -24,7 +26,8 @@ def while_booting(base: type, name: str) -> Callable[..., Any]:
     @functools.wraps(stock)
     def booting(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind(self, *args, **kwargs).arguments
-        with self.mdev_migration.promises.booting(given["instance"].uuid):
+        instance_uuid = objects.instance_uuid(given["instance"])
+        with self.mdev_migration.promises.booting(instance_uuid):
             return getattr(base, name)(self, *args, **kwargs)
 
     booting.__signature__ = signature  # type: ignore[attr-defined]

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from oslo_log import log
 
-from mdev_migrate import exception
-from mdev_migrate.compute import objects
+from mdev_migrate import exception, model
+from mdev_migrate.compute import flavors, objects
 from mdev_migrate.compute.claim_ends import ClaimEnds
-from mdev_migrate.compute.driver_host import DriverHost, extra_specs
+from mdev_migrate.compute.driver_host import DriverHost
 from mdev_migrate.compute.promises import Promises
 from mdev_migrate.compute.target_claims import TargetClaims
 from mdev_migrate.core import claims, guest_xml, precheck
@@ -95,9 +95,8 @@ class MdevCompute:
             ) from error
 
     def _refusal(self, instance: Any, reason: str) -> Exception:
-        return self._nova.refusal(
-            f"Unable to migrate {instance.uuid}: {reason}"
-        )
+        uuid = objects.instance_uuid(instance)
+        return self._nova.refusal(f"Unable to migrate {uuid}: {reason}")
 
     # Pre-checks -------------------------------------------------------
 
@@ -133,11 +132,14 @@ class MdevCompute:
         :raises PreCheckError: if this host, the destination or the guest
             cannot take part.
         """
-        domain_xml = self.host.domain_xml(instance)
-        guest_mdevs = guest_xml.read_mdevs(domain_xml)
+        domain_xml = ""
+        guest_mdevs: tuple[model.GuestMdev, ...] = ()
+        with self.host.looking(instance):
+            domain_xml = self.host.domain_xml(instance)
+            guest_mdevs = guest_xml.read_mdevs(domain_xml)
         if not guest_mdevs:
             return {}
-        if "accel:device_profile" in extra_specs(instance):
+        if flavors.wants_accelerators(instance):
             raise exception.MdevsNotOurs(str(instance.uuid), "Cyborg")
         self._check_versions("source", instance)
         self._check_destination_answer(migrate_data)

@@ -78,9 +78,9 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         disk_over_commit: bool = False,
     ) -> Any:
         """Destination: say whether this host takes guests with mdevs."""
-        with self.mdev_migration.refusals(instance):
-            wanted = self.mdev_migration.host.wants_mdevs(instance)
-            if wanted:
+        wanted = self.mdev_migration.host.wants_mdevs(instance)
+        if wanted:
+            with self.mdev_migration.refusals(instance):
                 self.mdev_migration.check_destination(instance)
         data = super().check_can_live_migrate_destination(
             context,
@@ -128,11 +128,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         """
         with self.mdev_migration.refusals(instance):
             targets = self.mdev_migration.targets.claim(
-                instance,
-                migrate_data,
-                allocs,
-                migration_uuid=str(migration.uuid),
-                source=str(migration.source_compute),
+                instance, migrate_data, allocs, migration
             )
         if targets is not None:
             migrate_data.target_mdevs = targets
@@ -219,7 +215,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         monitored = None
         if objects.has_mdevs(migrate_data):
             monitored = MonitoredGuest(guest, self.mdev_downtime_factor())
-            self.mdev_monitored[instance.uuid] = monitored
+            self.mdev_monitored[str(instance.uuid)] = monitored
         try:
             return super()._live_migration_monitor(
                 context,
@@ -234,7 +230,8 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
                 disk_paths,
             )
         finally:
-            self.mdev_monitored.pop(instance.uuid, None)
+            if monitored is not None:
+                self.mdev_monitored.pop(str(instance.uuid), None)
 
     def mdev_downtime_factor(self) -> float:
         """Return how many times longer than others the guest may stop."""
@@ -247,7 +244,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         The monitor asks for this when its time is up: then the migration is
         aborted.
         """
-        guest = self.mdev_monitored.get(instance.uuid)
+        guest = self.mdev_monitored.get(objects.instance_uuid(instance))
         if guest is None:
             return super().live_migration_force_complete(instance)
         return guest.force_complete()
@@ -272,7 +269,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
                 block_device_info,
             )
         finally:
-            self.mdev_migration.ends.finish(instance.uuid)
+            self.mdev_migration.ends.finish(objects.instance_uuid(instance))
 
     def rollback_live_migration_at_destination(
         self,
@@ -296,12 +293,12 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
                 )
         finally:
             self.mdev_migration.ends.undo(
-                getattr(instance, "uuid", instance), migrate_data
+                objects.instance_uuid(instance), migrate_data
             )
 
     def cleanup_lingering_instance_resources(self, instance: Any) -> Any:
         """Undo what was made for an instance that was deleted meanwhile."""
-        self.mdev_migration.ends.undo(instance.uuid)
+        self.mdev_migration.ends.undo(objects.instance_uuid(instance))
         return super().cleanup_lingering_instance_resources(instance)
 
     # Who holds what ---------------------------------------------------

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from oslo_log import log
 
 from mdev_migrate import exception, model
+from mdev_migrate.compute import flavors, objects
 from mdev_migrate.core import guest_xml
 
 LOG = log.getLogger(__name__)
@@ -24,13 +25,6 @@ LOG = log.getLogger(__name__)
 _KERNEL = pathlib.Path("/proc/sys/kernel/osrelease")
 #: Two of Nova's numbers of power states.
 _RUNNING, _PAUSED = 1, 3
-
-
-def extra_specs(instance: Any) -> Mapping[str, str]:
-    """Return what an instance's flavor asks for besides."""
-    flavor = getattr(instance, "flavor", None)
-    specs: Mapping[str, str] = getattr(flavor, "extra_specs", None) or {}
-    return specs
 
 
 class DriverHost:
@@ -114,8 +108,8 @@ class DriverHost:
     ) -> model.Guest:
         """Return an instance's guest, which runs and has these mdevs."""
         return model.Guest(
-            name=str(instance.uuid),
-            instance_uuid=instance.uuid,
+            name=objects.instance_uuid(instance),
+            instance_uuid=objects.instance_uuid(instance),
             active=True,
             running=True,
             persistent=True,
@@ -174,12 +168,26 @@ class DriverHost:
     def wants_mdevs(self, instance: Any) -> bool:
         """Tell from its flavor whether an instance has mdevs."""
         classes = {"VGPU", *getattr(self._driver, "mdev_classes", ())}
-        return any(
-            name.startswith("resources")
-            and name.partition(":")[2] in classes
-            and str(amount) != "0"
-            for name, amount in extra_specs(instance).items()
-        )
+        return flavors.wants_resources(instance, classes)
+
+    @contextlib.contextmanager
+    def looking(self, instance: Any) -> Iterator[None]:
+        """Find out in the block whether an instance's guest has mdevs.
+
+        Trouble does not stop a guest whose flavor asks for none.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.wants_mdevs(instance) or flavors.wants_accelerators(
+                instance
+            ):
+                raise
+            LOG.warning(
+                "Taken for a guest without mdevs, as its flavor says: %s",
+                error,
+                instance_uuid=objects.instance_uuid(instance),
+            )
 
     # Providers --------------------------------------------------------
 

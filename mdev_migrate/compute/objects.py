@@ -90,13 +90,27 @@ class LibvirtLiveMigrateData(base.VersionedObject):
         drop_mdev_fields(primitive, target_version)
 
 
+def field(migrate_data: Any, name: str) -> Any:
+    """Return a field of migrate data, None if it is not set.
+
+    There may be no migrate data at all, or some of another driver.
+    """
+    try:
+        return getattr(migrate_data, name) if name in migrate_data else None
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
+
+
+def instance_uuid(instance: Any) -> str:
+    """Return the UUID of an instance, which may be given as one."""
+    return str(getattr(instance, "uuid", instance))
+
+
 def has_mdevs(migrate_data: Any) -> bool:
     """Tell whether migrate data is about a guest with mdevs."""
-    return any(
-        migrate_data is not None
-        and name in migrate_data
-        and bool(getattr(migrate_data, name))
-        for name in ("source_mdev_types", "target_mdevs")
+    return bool(
+        field(migrate_data, "source_mdev_types")
+        or field(migrate_data, "target_mdevs")
     )
 
 
@@ -105,8 +119,7 @@ def destination_supports(migrate_data: Any) -> bool:
 
     An older one did not say: its object has no such field, or none set.
     """
-    name = "dst_supports_mdev_live_migration"
-    return name in migrate_data and bool(getattr(migrate_data, name))
+    return bool(field(migrate_data, "dst_supports_mdev_live_migration"))
 
 
 def received_source_mdev_types(migrate_data: Any) -> dict[str, str] | None:
@@ -117,16 +130,13 @@ def received_source_mdev_types(migrate_data: Any) -> dict[str, str] | None:
 
     :raises MigrateDataInvalid: if what it said cannot be used.
     """
-    if "source_mdev_types" not in migrate_data:
-        return None
-    return wire.check_source_mdev_types(migrate_data.source_mdev_types)
+    types = field(migrate_data, "source_mdev_types")
+    return None if types is None else wire.check_source_mdev_types(types)
 
 
 def migration_uuid(migrate_data: Any) -> str | None:
     """Return which migration migrate data is about, None if unknown."""
-    if migrate_data is None or "migration" not in migrate_data:
-        return None
-    found = getattr(migrate_data.migration, "uuid", None)
+    found = getattr(field(migrate_data, "migration"), "uuid", None)
     return None if found is None else str(found)
 
 
@@ -136,10 +146,11 @@ def received_target_mdevs(migrate_data: Any) -> dict[str, str]:
     :raises MigrateDataInvalid: if what was sent cannot be used.
     """
     types = received_source_mdev_types(migrate_data) or {}
-    if "target_mdevs" not in migrate_data:
-        if types:
-            raise exception.MigrateDataInvalid(
-                "target_mdevs", "missing, though there are source mdevs"
-            )
-        return {}
-    return wire.check_target_mdevs(migrate_data.target_mdevs, types)
+    targets = field(migrate_data, "target_mdevs")
+    if targets is not None:
+        return wire.check_target_mdevs(targets, types)
+    if types:
+        raise exception.MigrateDataInvalid(
+            "target_mdevs", "missing, though there are source mdevs"
+        )
+    return {}

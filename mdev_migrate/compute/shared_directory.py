@@ -34,7 +34,7 @@ class SharedDirectoryMixin(_Driver):  # type: ignore[misc]
         :returns: whether it is guarded within the block, in this thread.
         """
         spare = objects.has_mdevs(migrate_data) and bool(
-            getattr(migrate_data, "is_shared_instance_path", False)
+            objects.field(migrate_data, "is_shared_instance_path")
         )
         outer = self._mdev_spares_directory
         self._mdev_cleaning.spare = outer or spare

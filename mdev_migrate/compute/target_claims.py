@@ -126,20 +126,21 @@ class TargetClaims:
         instance: Any,
         migrate_data: Any,
         allocations: Mapping[str, Any] | None,
-        *,
-        migration_uuid: str,
-        source: str,
+        migration: Any,
     ) -> dict[str, str] | None:
         """Choose and claim a target mdev for every source mdev.
 
-        :param source: the compute that the guest leaves, for texts.
+        :param migration: Nova's record; None while the RPC is pinned.
         :returns: target by source mdev UUID; None if the guest has no mdevs.
         :raises PreCheckError: if they cannot be had.
         """
         types = objects.received_source_mdev_types(migrate_data)
         if not types:
-            self._check_without_types(instance, allocations, source)
+            source = getattr(migration, "source_compute", "source")
+            self._check_without_types(instance, allocations, str(source))
             return None
+        if migration is None:
+            raise exception.ComputeRpcPinned(str(instance.uuid))
         if not allocations:
             raise exception.AllocationsUnknown(str(instance.uuid))
         self._ends.drop_ended()
@@ -147,7 +148,7 @@ class TargetClaims:
         requests = self._requests(types, allocations)
         note = claims.Note(
             owner=f"nova-compute on {self._host.name}",
-            migration=migration_uuid,
+            migration=str(migration.uuid),
             destination=self._host.name,
             since=time.time(),
             token=str(uuid.uuid4()),
@@ -175,9 +176,14 @@ class TargetClaims:
         :raises AllocationsUnknown: if it may have.
         :raises PeerTooOld: if Placement allocated some for it.
         """
-        if not allocations and self._host.wants_mdevs(instance):
-            raise exception.AllocationsUnknown(str(instance.uuid))
-        if allocations and self._driver._vgpu_allocations(allocations):
+        if not allocations:
+            if self._host.wants_mdevs(instance):
+                raise exception.AllocationsUnknown(str(instance.uuid))
+            return
+        asked = None
+        with self._host.looking(instance):
+            asked = self._driver._vgpu_allocations(allocations)
+        if asked:
             raise exception.PeerTooOld(
                 source, "without mdev types", "one for every mdev"
             )

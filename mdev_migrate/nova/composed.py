@@ -103,7 +103,9 @@ class LibvirtDriver(
 
     def init_host(self, host: str) -> None:
         """Reach into the compute manager, before it serves."""
-        manager.wrap(self.virtapi._compute, self)
+        compute_manager = getattr(self.virtapi, "_compute", None)
+        if compute_manager is not None:
+            manager.wrap(compute_manager, self)
         super().init_host(host)
 
     def mdev_downtime_factor(self) -> float:

@@ -31,47 +31,46 @@ def wrap(manager: Any, driver: Any) -> None:
     if not hasattr(
         virt_driver.ComputeDriver, "check_source_migrate_data_at_dest"
     ):
-        _wrap(manager, "check_can_live_migrate_destination", _check(driver))
+        around = _check(manager, driver)
+        _wrap(manager, "check_can_live_migrate_destination", around)
     succeeding = threading.local()
     _wrap(manager, "_post_live_migration", _note_success(succeeding))
     _wrap(manager, "_live_migration_cleanup_flags", _reach(succeeding))
 
 
 def _wrap(manager: Any, name: str, around: Callable[..., Any]) -> None:
-    stock = getattr(manager, name)
+    earlier = vars(manager).get(name)
 
-    @functools.wraps(stock)
+    @functools.wraps(getattr(manager, name))
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return around(manager, stock, *args, **kwargs)
+        return around(earlier or _bound(manager, name), *args, **kwargs)
 
     setattr(manager, name, wrapped)
 
 
-def _check(driver: Any) -> Callable[..., Any]:
+def _bound(manager: Any, name: str) -> Any:
+    """Return a method of the manager's class as the class has it now."""
+    found = getattr(type(manager), name)
+    bind = getattr(type(found), "__get__", None)
+    return found if bind is None else bind(found, manager, type(manager))
+
+
+def _check(manager: Any, driver: Any) -> Callable[..., Any]:
     """Call, up to Nova 28, the hook that Nova 29 calls by itself."""
 
-    def check(
-        manager: Any,
-        stock: Callable[..., Any],
+    def hook(
+        data: Any,
         ctxt: Any,
         instance: Any,
-        block_migration: Any,
-        disk_over_commit: Any,
-        migration: Any,
-        limits: Any,
+        block_migration: Any,  # noqa: ARG001 - Nova's names
+        disk_over_commit: Any,  # noqa: ARG001
+        migration: Any = None,
+        limits: Any = None,
     ) -> Any:
-        data = stock(
-            ctxt,
-            instance,
-            block_migration,
-            disk_over_commit,
-            migration,
-            limits,
-        )
-        with driver.mdev_migration.refusals(instance):
-            wanted = driver.mdev_migration.host.wants_mdevs(instance)
-            if not objects.has_mdevs(data) and not wanted:
-                return data
+        ours = driver.mdev_migration
+        if not (objects.has_mdevs(data) or ours.host.wants_mdevs(instance)):
+            return data
+        with ours.refusals(instance):
             allocations = manager.reportclient.get_allocations_for_consumer(
                 ctxt, instance.uuid
             )
@@ -79,15 +78,16 @@ def _check(driver: Any) -> Callable[..., Any]:
             ctxt, instance, data, migration, limits, allocations
         )
 
+    def check(stock: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return hook(stock(*args, **kwargs), *args, **kwargs)
+
     return check
 
 
 def _note_success(succeeding: threading.local) -> Callable[..., Any]:
     """Note that a migration ends well while the source cleans up."""
 
-    def note(
-        _manager: Any, stock: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
+    def note(stock: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         succeeding.now = True
         try:
             return stock(*args, **kwargs)
@@ -106,19 +106,15 @@ def _reach(succeeding: threading.local) -> Callable[..., Any]:
     """
 
     def flags(
-        _manager: Any,
         stock: Callable[..., Any],
         migrate_data: Any,
         *args: Any,
         **kwargs: Any,
     ) -> Any:
         do_cleanup, destroy_disks = stock(migrate_data, *args, **kwargs)
-        if do_cleanup or getattr(succeeding, "now", False):
-            return do_cleanup, destroy_disks
-        return (
-            (True, False)
-            if objects.has_mdevs(migrate_data)
-            else (False, False)
-        )
+        rolling_back = not getattr(succeeding, "now", False)
+        if rolling_back and not do_cleanup and objects.has_mdevs(migrate_data):
+            return True, False
+        return do_cleanup, destroy_disks
 
     return flags
