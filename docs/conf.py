@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """How Sphinx makes the documentation."""
 
-import configparser
 import pathlib
 import sys
+
+import mdev_migrate
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-_setup = configparser.ConfigParser()
-_setup.read(HERE.parent / "setup.cfg")
-
 project = "mdev-migrate"
 author = "the mdev-migrate developers"
 copyright = author  # noqa: A001 - Sphinx's name
-version = release = _setup["metadata"]["version"]
+version = release = mdev_migrate.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
     "command_help",
+    "downtime_chart",
     "error_table",
+    "pictures",
     "release_notes",
 ]
 exclude_patterns = ["_build"]

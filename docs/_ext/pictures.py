@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directives that draw the house and a migration, from the code.
+
+``.. steps::`` draws the steps of a migration and what undoes each;
+``.. floors::`` the floors of the import contract; ``.. modules:: PACKAGE``
+lists what each module is for, in the words of its first line.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from svg import LINE, WIDTH, Box, Drawing
+from tables import make_table
+
+from mdev_migrate import model
+from mdev_migrate.core import allocation, phases
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TOP = pathlib.Path(__file__).parents[2]
+#: One mdev that a plan creates and one that it reuses.
+_CREATED = model.Mdev("created", "type", "parent")
+_REUSED = model.Mdev("reused", "type", "parent")
+_PLAN = allocation.AllocationPlan(reuse=(_REUSED,), create=(_CREATED,))
+
+
+def _undoing(step: phases.Step) -> str:
+    """Return in words what undoes a step that failed."""
+    undo = phases.undo(step, _PLAN)
+    words = []
+    if undo.destroy:
+        words.append("destroy what was created")
+    if undo.recycle:
+        words.append("recycle what was reused")
+    if words:
+        return ", ".join(words)
+    if phases.guest_may_have_moved(step):
+        return "the guest runs on its targets: nothing"
+    return "nothing was made: nothing"
+
+
+def draw_steps() -> Drawing:
+    """Draw the steps, and beside each run of them what undoes it."""
+    high = 24
+    between = 10
+    steps = list(phases.TABLE)
+    height = len(steps) * (high + between) + 24
+    drawing = Drawing(
+        "The steps of a migration, and what undoes each if it fails",
+        height,
+        "steps",
+    )
+    drawing.text(4, 14, "step", "faint")
+    drawing.text(130, 14, "if it fails, after the guest was found", "faint")
+    y = 24.0
+    for words, run in groupby(steps, _undoing):
+        top = y
+        for step in run:
+            if step is not steps[0]:
+                drawing.arrow(54, y - between, y)
+            drawing.box(Box(4, y, 100, high), step.value)
+            y += high + between
+        bottom = y - between
+        drawing.line(
+            (112, top + 2),
+            (120, top + 2),
+            (120, bottom - 2),
+            (112, bottom - 2),
+        )
+        lines = words.split(", ")
+        base = (top + bottom) / 2 + 4 - (len(lines) - 1) * LINE / 2
+        for number, line in enumerate(lines):
+            drawing.text(130, base + number * LINE, line)
+    return drawing
+
+
+def _floors() -> list[list[str]]:
+    """Return the modules of each floor, from the import contract."""
+    text = (TOP / "pyproject.toml").read_text(encoding="utf-8")
+    settings: dict[str, Any] = tomllib.loads(text)["tool"]["importlinter"]
+    floors = next(
+        contract["layers"]
+        for contract in settings["contracts"]
+        if contract["type"] == "layers"
+    )
+    return [
+        [name.strip(" ()") for name in floor.replace(":", "|").split("|")]
+        for floor in floors
+    ]
+
+
+def draw_floors() -> Drawing:
+    """Draw the floors, uppermost first."""
+    high = 30
+    between = 14
+    floors = _floors()
+    drawing = Drawing(
+        "The floors of the package: imports go down, never up or sideways",
+        len(floors) * (high + between),
+        "floors",
+    )
+    y = 2.0
+    for floor in floors:
+        if floor is not floors[0]:
+            drawing.arrow(WIDTH / 2, y - between, y)
+        wide = (WIDTH - 4 - 6 * (len(floor) - 1)) / len(floor)
+        for number, name in enumerate(floor):
+            is_package = (TOP / "mdev_migrate" / name).is_dir()
+            shown = f"{name}/" if is_package else f"{name}.py"
+            drawing.box(Box(2 + number * (wide + 6), y, wide, high), shown)
+        y += high + between
+    return drawing
+
+
+class Picture(SphinxDirective):
+    """A drawing that is made from the code."""
+
+    DRAWINGS = {"steps": draw_steps, "floors": draw_floors}  # noqa: RUF012
+
+    def run(self) -> list[nodes.Node]:
+        """Return it."""
+        self.env.note_dependency(str(TOP / "pyproject.toml"))
+        self.env.note_dependency(str(TOP / "mdev_migrate/core/phases.py"))
+        return [self.DRAWINGS[self.name]().node()]
+
+
+def _first_lines(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Yield each module of a folder and the first line of what it says."""
+    for path in sorted(folder.glob("*.py")):
+        if path.name not in ("__init__.py", "__main__.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            text = ast.get_docstring(tree) or ""
+            yield path.name, text.split("\n\n")[0].replace("\n", " ")
+
+
+class Modules(SphinxDirective):
+    """What each module of one folder is for."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return a table: the module, and its first line."""
+        folder = TOP / self.arguments[0]
+        rows = []
+        for name, words in _first_lines(folder):
+            self.env.note_dependency(str(folder / name))
+            parsed, _ = self.parse_inline(words)
+            rows.append(([nodes.literal("", name)], parsed))
+        return [make_table(rows, widths=(1, 3), classes=["modules"])]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directives."""
+    for name in Picture.DRAWINGS:
+        app.add_directive(name, Picture)
+    app.add_directive("modules", Modules)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
