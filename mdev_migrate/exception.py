@@ -8,7 +8,8 @@
     |   |-- VersionTooOld
     |   |   |-- LibvirtTooOld, QemuTooOld, KernelTooOld
     |   |-- GuestNotFound, GuestNotRunning, SameHost
-    |   |-- GuestMdevNotListed, GuestMdevTwice, MdevUnderTwoParents
+    |   |-- GuestMdevNotListed, GuestMdevUnreadable
+    |   |-- GuestMdevTwice, MdevUnderTwoParents
     |   |-- GuestHasViommu, MigrationBlocked
     |   |-- MdevTypeMissing, DeviceApiMissing, TooFewMdevs
     |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
@@ -19,7 +20,7 @@
     |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
     |   |-- KernelUnknown, VendorKernelUnknown
-    |   |-- BlockersUnknown, HostUuidUnknown
+    |   |-- BlockersUnknown, HostUuidUnknown, PartlyUnreadable
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone
     |   |-- MigrationFailed
@@ -27,7 +28,7 @@
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
-    |   |-- HostUnreachable, MdevBusy
+    |   |-- HostUnreachable, MdevBusy, DocumentUnreadable
     |   |-- LibvirtFailed
     |   |   |-- AccessDenied
     |-- LedgerError
@@ -268,6 +269,30 @@ class HostUuidUnknown(NotKnown):
 
 
 @dataclass(eq=False)
+class PartlyUnreadable(NotKnown):
+    """The destination lists something that cannot be read.
+
+    Nothing is created on such a parent. While it is not known which mdevs a
+    guest holds, none that exists is reused.
+    """
+
+    code = "partly-unreadable"
+    hint = (
+        "look at it with 'virsh nodedev-dumpxml' or 'virsh dumpxml' on that "
+        "host; restart the node device daemon if it shows the same"
+    )
+
+    host: str
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: done without what cannot be "
+            f"read: {'; '.join(self.reasons)}"
+        )
+
+
+@dataclass(eq=False)
 class GuestNotFound(PreCheckError):
     """The host has no such guest."""
 
@@ -354,6 +379,27 @@ class GuestMdevNotListed(PreCheckError):
         return (
             f"guest {self.guest}: its XML names mdevs that host {self.host} "
             f"does not list as active: {_join(self.uuids)}"
+        )
+
+
+@dataclass(eq=False)
+class GuestMdevUnreadable(PreCheckError):
+    """The document of an mdev of the guest cannot be read."""
+
+    code = "guest-mdev-unreadable"
+    hint = (
+        "look at it with 'virsh nodedev-dumpxml' on that host; restart the "
+        "node device daemon if it shows the same"
+    )
+
+    guest: str
+    host: str
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest} on {self.host}: the type of its mdevs "
+            f"cannot be read: {'; '.join(self.reasons)}"
         )
 
 
@@ -935,6 +981,23 @@ class MdevBusy(HostError):
 
     def __str__(self) -> str:
         return f"host {self.host}: mdev {self.uuid} is busy: {self.reason}"
+
+
+@dataclass(eq=False)
+class DocumentUnreadable(HostError):
+    """The document of an mdev that is to be removed cannot be read."""
+
+    code = "document-unreadable"
+    hint = (
+        "look at it with 'virsh nodedev-dumpxml' on that host; restart the "
+        "node device daemon if it shows the same"
+    )
+
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"host {self.host}: {self.reason}"
 
 
 #: What a host raises that cannot be asked where a guest is: it is out of

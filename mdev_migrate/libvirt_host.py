@@ -9,8 +9,9 @@ import os
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import libvirt
 
@@ -165,6 +166,17 @@ def local_kernel(uri: str) -> str | None:
     return os.uname().release
 
 
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Read(Generic[T]):
+    """What was read of all that a host lists, and what could not be."""
+
+    found: list[T] = field(default_factory=list)
+    not_read: list[model.Unreadable] = field(default_factory=list)
+
+
 class LibvirtHost:
     """A host behind a libvirt connection; fulfils ``host.Host``.
 
@@ -264,28 +276,46 @@ class LibvirtHost:
             # Parents first: one created meanwhile may then seem to leave
             # more room than there is, which its creation decides, but never
             # less, which would refuse what fits.
-            parents = [
-                nodedev_xml.read_parent(text)
-                for device in self._connection.listAllDevices(_LIST_PARENTS)
-                if (text := self._device_xml(device)) is not None
-            ]
-            mdevs = [
-                mdev
-                for device in self._list_mdevs()
-                if (mdev := self._read_mdev(device)) is not None
-            ]
+            devices = self._connection.listAllDevices(_LIST_PARENTS)
+            parents = self._read_all("parent", devices, self._read_parent)
+            mdevs = self._read_all("mdev", self._list_mdevs(), self._read_mdev)
         with self._calling("virConnectListAllDomains"):
-            guests = [
-                guest
-                for domain in self._connection.listAllDomains(0)
-                if (guest := self._read_guest(domain)) is not None
-            ]
+            domains = self._connection.listAllDomains(0)
+            guests = self._read_all("guest", domains, self._read_guest)
+        reads = (parents, mdevs, guests)
         return model.Inventory(
             host=self.name,
-            parents=tuple(sorted(parents, key=lambda p: p.name)),
-            mdevs=tuple(sorted(mdevs, key=lambda m: (m.parent, m.uuid))),
-            guests=tuple(sorted(guests, key=lambda g: g.name)),
+            parents=tuple(sorted(parents.found, key=lambda p: p.name)),
+            mdevs=tuple(sorted(mdevs.found, key=lambda m: (m.parent, m.uuid))),
+            guests=tuple(sorted(guests.found, key=lambda g: g.name)),
+            unreadable=tuple(each for read in reads for each in read.not_read),
         )
+
+    def _read_all(
+        self,
+        kind: model.Kind,
+        listed: Iterable[Any],
+        read: Callable[[Any], T | None],
+    ) -> _Read[T]:
+        """Read all that is listed; one that cannot be read hides no other.
+
+        :param read: returns None for what is gone meanwhile.
+        """
+        result: _Read[T] = _Read()
+        for each in listed:
+            try:
+                found = read(each)
+            except exception.XmlMalformed as error:
+                reason = str(error)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in _DENIED or not self._alive():
+                    raise
+                reason = f"{each.name()}: {_reason(error)}"
+            else:
+                result.found += [] if found is None else [found]
+                continue
+            result.not_read.append(model.Unreadable(kind, each.name(), reason))
+        return result
 
     def _list_mdevs(self) -> list[Any]:
         try:
@@ -300,10 +330,11 @@ class LibvirtHost:
             return list(self._connection.listAllDevices(_LIST_MDEVS))
 
     @staticmethod
-    def _device_xml(device: Any) -> str | None:
-        """Return a device's document, None if it is gone meanwhile."""
+    def _read_parent(device: Any) -> model.Parent | None:
+        """Return a parent, None if it is gone meanwhile."""
         try:
-            return str(device.XMLDesc(0))
+            with _naming(device):
+                return nodedev_xml.read_parent(device.XMLDesc(0))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE:
                 return None
@@ -320,14 +351,14 @@ class LibvirtHost:
             persistent = _ask(device.isPersistent, otherwise=False)
             if not (active or persistent):
                 return None
-            return nodedev_xml.read_mdev(
-                device.XMLDesc(0),
-                active=active,
-                persistent=persistent,
-                autostart=(
-                    persistent and _ask(device.autostart, otherwise=False)
-                ),
-            )
+            autostart = persistent and _ask(device.autostart, otherwise=False)
+            with _naming(device):
+                return nodedev_xml.read_mdev(
+                    device.XMLDesc(0),
+                    active=active,
+                    persistent=persistent,
+                    autostart=autostart,
+                )
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE:
                 return None
@@ -337,9 +368,12 @@ class LibvirtHost:
         """Return a guest, None if it is gone meanwhile."""
         try:
             active, persistent = domain.isActive(), domain.isPersistent()
-            texts = [domain.XMLDesc(0)]
+            wanted = [0]
             if active and persistent:
-                texts.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+                wanted.append(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            with _naming(domain):
+                texts = [domain.XMLDesc(flags) for flags in wanted]
+                mdevs = [guest_xml.named_mdevs(text) for text in texts]
             state, reason = domain.state()[:2]
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -354,7 +388,7 @@ class LibvirtHost:
                 state == libvirt.VIR_DOMAIN_PAUSED and reason in _SUSPENDED
             ),
             persistent=bool(persistent),
-            mdevs=frozenset().union(*map(guest_xml.named_mdevs, texts)),
+            mdevs=frozenset().union(*mdevs),
         )
 
     # Guests -----------------------------------------------------------
@@ -366,7 +400,7 @@ class LibvirtHost:
             uuid = model.normalise_uuid(name)
             lookups.insert(0, (self._connection.lookupByUUIDString, uuid))
         for lookup, word in lookups:
-            with self._calling("virDomainLookup"):
+            with self._calling(f"virDomainLookup of {name!r:.80}"):
                 try:
                     guest = self._read_guest(lookup(word))
                 except libvirt.libvirtError as error:
@@ -385,7 +419,10 @@ class LibvirtHost:
     def _xml(self, instance_uuid: str, flags: int, *, secure: bool) -> str:
         if secure:
             flags |= libvirt.VIR_DOMAIN_XML_SECURE
-        with self._domain("virDomainGetXMLDesc", instance_uuid) as domain:
+        with (
+            self._domain("virDomainGetXMLDesc", instance_uuid) as domain,
+            _naming(domain),
+        ):
             return str(domain.XMLDesc(flags))
 
     def live_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
@@ -408,13 +445,19 @@ class LibvirtHost:
 
         Found by what its document says: a device's name depends on libvirt's
         version (7.7 appended the parent to it).
+
+        :raises DocumentUnreadable: if its document cannot be read.
         """
-        found = [
-            (device, mdev)
-            for device in self._list_mdevs()
-            if (mdev := self._read_mdev(device)) is not None
-            and mdev.uuid == uuid
-        ]
+
+        def read(device: Any) -> tuple[Any, model.Mdev] | None:
+            mdev = self._read_mdev(device)
+            return None if mdev is None else (device, mdev)
+
+        devices = self._read_all("mdev", self._list_mdevs(), read)
+        found = [pair for pair in devices.found if pair[1].uuid == uuid]
+        for each in devices.not_read:
+            if each.may_be(uuid):
+                raise exception.DocumentUnreadable(self.name, each.reason)
         if len(found) > 1:
             raise exception.MdevUnderTwoParents(
                 self.name, uuid, tuple(mdev.parent for _, mdev in found)
@@ -571,6 +614,21 @@ class LibvirtHost:
                 libvirt.VIR_ERR_NO_DOMAIN,
             ):
                 raise
+
+
+@contextlib.contextmanager
+def _naming(subject: Any) -> Iterator[None]:
+    """Let errors of the block say which object's document cannot be read."""
+    try:
+        yield
+    except exception.XmlMalformed as error:
+        document = f"{error.document} of {subject.name()}"
+        raise exception.XmlMalformed(document, error.reason) from None
+    except UnicodeError as error:
+        # The binding decodes what the daemon sent.
+        raise exception.XmlMalformed(
+            f"XML of {subject.name()}", f"{error}"
+        ) from None
 
 
 def _ask(question: Callable[[], Any], *, otherwise: bool) -> bool:

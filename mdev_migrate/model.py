@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 #: The only spelling of a UUID that passes a border of this package.
 _UUID = re.compile(
@@ -188,6 +188,32 @@ class Guest:
     suspended: bool = False
 
 
+#: What a host lists.
+Kind = Literal["parent", "mdev", "guest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something that a host lists, and whose document cannot be read.
+
+    :ivar name: libvirt's name of it.
+    :ivar reason: naming it too.
+    """
+
+    kind: Kind
+    name: str
+    reason: str
+
+    def may_be(self, mdev_uuid: str) -> bool:
+        """Tell whether this is the mdev of a UUID, by its name alone.
+
+        libvirt names an mdev ``mdev_`` and its UUID, and since 7.7.0 its
+        parent's address.
+        """
+        name = mdev_uuid.replace("-", "_")
+        return self.kind == "mdev" and name in self.name
+
+
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     """Who a host is and what runs on it.
@@ -213,12 +239,22 @@ class Inventory:
     :ivar parents: by name.
     :ivar mdevs: active and defined ones, by parent and UUID. A UUID may
         stand under two parents; see :func:`core.allocation.the_mdev`.
+    :ivar unreadable: what is there besides, and could not be read.
     """
 
     host: str
     parents: tuple[Parent, ...]
     mdevs: tuple[Mdev, ...]
-    guests: tuple[Guest, ...] = field(default=())
+    guests: tuple[Guest, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def not_read(self, *kinds: Kind) -> list[str]:
+        """Return in words what there is of some kinds and is not known."""
+        return [
+            f"{each.kind} not read: {each.reason}"
+            for each in self.unreadable
+            if each.kind in kinds
+        ]
 
     def assigned(self) -> Mapping[str, Guest]:
         """Return the guest that holds each mdev, by mdev UUID.

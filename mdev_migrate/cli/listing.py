@@ -34,16 +34,22 @@ def command(context: click.Context) -> None:
     """Show the mdevs of a host, and who holds each.
 
     A guest holds its mdevs even while it is shut off.
+
+    What cannot be read, be it an mdev, a guest or the claims, is named in a
+    warning; exit code 1 then.
     """
     session = Session.of(context)
     empty = as_json(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
         found = host.inventory()
         claimed, warnings = session.claimed(host)
+    warnings += found.not_read("mdev", "guest")
     held = rows(found, claimed)
     session.answer(
-        as_json(found.host, held, warnings), lambda: show(found.host, held)
+        as_json(found.host, held, warnings),
+        lambda: show(found.host, held, whole=not warnings),
     )
+    session.end_showing(context, warnings)
 
 
 def rows(
@@ -78,7 +84,7 @@ def as_json(
 ) -> json_output.Answer:
     """Return a host's mdevs and who holds each.
 
-    :param warnings: why not all who hold one are known.
+    :param warnings: why not all of them, or who holds one, are known.
     """
     return {
         "host": host,
@@ -96,11 +102,14 @@ def as_json(
     }
 
 
-def show(host: str, rows: Iterable[Row]) -> None:
-    """Show a host's mdevs and who holds each."""
+def show(host: str, rows: Iterable[Row], *, whole: bool) -> None:
+    """Show a host's mdevs and who holds each.
+
+    :param whole: all that there is could be read.
+    """
     cells = [(*row[:-1], row.held_by or table.NONE) for row in rows]
     titles = ("MDEV", "TYPE", "PARENT", "STATE", "HELD BY")
     if cells:
         table.show(titles, cells)
-    else:
+    elif whole:
         output.line(f"{host} has no mdevs")

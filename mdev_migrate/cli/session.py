@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import click
@@ -125,9 +125,7 @@ class Session:
         try:
             return self._table(host, looking=True).all(), []
         except exception.LedgerUnusable as error:
-            text = f"claims cannot be seen: {error}"
-            self.warn(text)
-            return {}, [text]
+            return {}, [f"claims cannot be seen: {error}"]
 
     def _destination(
         self, host: Host, *, looking: bool
@@ -168,6 +166,14 @@ class Session:
             output.print_json(program)
         else:
             output.answer(people)
+
+    def end_showing(
+        self, context: click.Context, warnings: Sequence[str]
+    ) -> None:
+        """Say what could not be shown, and exit with 1 if there is any."""
+        for text in warnings:
+            self.warn(text)
+        context.exit(application.FAILED if warnings else application.DONE)
 
     @contextlib.contextmanager
     def failing(self, empty: json_output.Answer) -> Iterator[None]:

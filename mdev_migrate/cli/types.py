@@ -20,27 +20,37 @@ def command(context: click.Context) -> None:
 
     Available instances are how many more mdevs of a type a parent would
     create if it created no other: the types of a parent share its room.
+
+    A parent that cannot be read is named in a warning; exit code 1 then.
     """
     session = Session.of(context)
     empty = as_json(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
         found = host.inventory()
+    warnings = found.not_read("parent")
     session.answer(
-        as_json(found.host, found.parents),
-        lambda: show(found.host, found.parents),
+        as_json(found.host, found.parents, warnings),
+        lambda: show(found.host, found.parents, whole=not warnings),
     )
+    session.end_showing(context, warnings)
 
 
 def as_json(
-    host: str, parents: Iterable[model.Parent] = ()
+    host: str,
+    parents: Iterable[model.Parent] = (),
+    warnings: Iterable[str] = (),
 ) -> json_output.Answer:
-    """Return what a host's parents offer."""
+    """Return what a host's parents offer.
+
+    :param warnings: why not all parents are known.
+    """
     return {
         "host": host,
         "parents": [
             {"parent": parent.name, "types": [_type(t) for t in parent.types]}
             for parent in parents
         ],
+        "warnings": list(warnings),
     }
 
 
@@ -53,8 +63,11 @@ def _type(offered: model.MdevType) -> json_output.Answer:
     }
 
 
-def show(host: str, parents: Iterable[model.Parent]) -> None:
-    """Show what a host's parents offer."""
+def show(host: str, parents: Iterable[model.Parent], *, whole: bool) -> None:
+    """Show what a host's parents offer.
+
+    :param whole: all that there is could be read.
+    """
     rows = [
         (
             parent.name,
@@ -69,5 +82,5 @@ def show(host: str, parents: Iterable[model.Parent]) -> None:
     titles = ("PARENT", "TYPE", "NAME", "DEVICE API", "AVAILABLE INSTANCES")
     if rows:
         table.show(titles, rows)
-    else:
+    elif whole:
         output.line(f"{host} has no device that mdevs can be cut from")

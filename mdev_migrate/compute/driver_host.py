@@ -156,13 +156,19 @@ class DriverHost:
 
     def _read_guest(self, guest: Any) -> model.Guest:
         state = guest.get_power_state(self._driver._host)
+        try:
+            mdevs = guest_xml.named_mdevs(guest.get_xml_desc())
+        except exception.XmlMalformed as error:
+            raise exception.XmlMalformed(
+                f"{error.document} of {guest.uuid}", error.reason
+            ) from None
         return model.Guest(
             name=str(guest.uuid),
             instance_uuid=str(guest.uuid),
             active=state in (_RUNNING, _PAUSED),
             running=state == _RUNNING,
             persistent=bool(guest.has_persistent_configuration()),
-            mdevs=guest_xml.named_mdevs(guest.get_xml_desc()),
+            mdevs=mdevs,
         )
 
     def wants_mdevs(self, instance: Any) -> bool:

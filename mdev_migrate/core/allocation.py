@@ -165,8 +165,13 @@ def available_mdevs(
 ) -> tuple[model.Mdev, ...]:
     """Return the mdevs that exist and that nobody holds.
 
+    None, if the guests are not all known: whoever cannot be read may hold
+    any of them.
+
     :param held: mdevs in the claims of other instances.
     """
+    if any(each.kind == "guest" for each in inventory.unreadable):
+        return ()
     taken = {mdev.uuid for mdev in held} | inventory.assigned().keys()
     listed = Counter(mdev.uuid for mdev in inventory.mdevs)
     return tuple(

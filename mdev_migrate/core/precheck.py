@@ -165,6 +165,19 @@ def check_unknown_there(
     return f"guest {guest.name} can be defined on {destination.host}"
 
 
+def check_readable(destination: model.Inventory) -> str:
+    """Say what of a destination had to be left out.
+
+    :raises PartlyUnreadable: if there is something.
+    """
+    if destination.unreadable:
+        raise exception.PartlyUnreadable(
+            destination.host,
+            tuple(each.reason for each in destination.unreadable),
+        )
+    return f"all that {destination.host} lists can be read"
+
+
 def check_viommu(guest: model.Guest, viommu: str | None) -> str:
     """Need a guest without a virtual IOMMU.
 
@@ -201,12 +214,22 @@ def source_mdevs(
 
     :raises GuestMdevNotListed: if the host does not list one of them as
         active: its type would have to be guessed.
+    :raises GuestMdevUnreadable: if the host does, and cannot describe it.
     :raises MdevUnderTwoParents: if the host lists one of them twice.
     """
     found = [
         (mdev, allocation.the_mdev(source, mdev.uuid)) for mdev in guest_mdevs
     ]
     missing = frozenset(mdev.uuid for mdev, listed in found if listed is None)
+    unreadable = tuple(
+        each.reason
+        for each in source.unreadable
+        if any(map(each.may_be, missing))
+    )
+    if unreadable:
+        raise exception.GuestMdevUnreadable(
+            guest.name, source.host, unreadable
+        )
     if missing:
         raise exception.GuestMdevNotListed(guest.name, source.host, missing)
     return tuple(

@@ -59,6 +59,7 @@ class SimulatedHost:
             parents, self._mdev_in_use, self.announce_device
         )
         self._crashed: str | None = None
+        self._spoilt: dict[str, Callable[[str], str]] = {}
 
     # What a test prepares.
 
@@ -208,6 +209,15 @@ class SimulatedHost:
         with self.changing():
             self.devices.half_know(uuid)
 
+    def spoil(self, name: str, change: Callable[[str], str]) -> None:
+        """Let a device's or guest's document be read as something else.
+
+        :param name: libvirt's name of it.
+        :param change: gets the document and returns what is told in its
+            place, or raises what libvirt's binding would.
+        """
+        self._spoilt[name] = change
+
     def notice_mdevs(self) -> None:
         """Let the host notice the mdevs that ``udev_lag`` still hides."""
         with self.changing():
@@ -228,6 +238,10 @@ class SimulatedHost:
         self.stop_daemon()
 
     # What the simulation itself needs.
+
+    def told(self, name: str, document: str) -> str:
+        """Return what is told of a document: see :meth:`spoil`."""
+        return self._spoilt.get(name, str)(document)
 
     def changing(self) -> contextlib.AbstractContextManager[None]:
         """Hold the lock of the host's group; events go out afterwards."""

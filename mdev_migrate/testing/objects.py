@@ -48,7 +48,9 @@ class SimulatedNodeDevice:
     @remote
     def XMLDesc(self, flags: int | None = 0) -> str:  # noqa: N802, ARG002
         """Return the device's document."""
-        return self.host.devices.document(self._name)
+        return self.host.told(
+            self._name, self.host.devices.document(self._name)
+        )
 
     @remote
     def listCaps(self) -> list[str]:  # noqa: N802
@@ -162,8 +164,8 @@ class SimulatedDomain:
             libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
         )
         if engine.is_active(self._uuid) and not (flags or 0) & hidden:
-            return _with_aliases(document)
-        return document
+            document = _with_aliases(document)
+        return self.host.told(self._name, document)
 
     @remote
     def create(self) -> int:

@@ -166,6 +166,9 @@ class GuestCheck:
         """Check what the destination can offer, and plan with it."""
         there = findings.there
 
+        def check_readable() -> str:
+            return precheck.check_readable(there)
+
         def check_types() -> str:
             allocation.check_types(there, findings.wanted)
             return f"{there.host} offers every mdev type of the guest"
@@ -180,6 +183,9 @@ class GuestCheck:
                 f"{len(plan.create)} to create"
             )
 
+        readable = attempt("readable-host", "destination", check_readable)
+        if readable.error is not None:
+            yield readable
         types = attempt("mdev-types", "destination", check_types)
         yield types
         if types.result == "passed":

@@ -368,7 +368,7 @@ class TestOthers:
         answer = world.run("list", "--state-dir", "/dev/null/x", "--json")
 
         (shown,) = answer.json["mdevs"]
-        assert (answer.code, shown["held_by"]) == (0, "vm")
+        assert (answer.code, shown["held_by"]) == (1, "vm")
         (warning,) = answer.json["warnings"]
         assert warning.startswith("claims cannot be seen: ledger /dev/null/x")
         assert f"warning: {warning}\n" == answer.err

@@ -60,6 +60,7 @@ class TestTypes:
                     ],
                 }
             ],
+            "warnings": [],
         }
 
     def test_people_get_plain_columns(self, world: World):

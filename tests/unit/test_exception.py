@@ -22,6 +22,7 @@ FACTS = {
     "destination": "host-b",
     "host_uuid": builders.instance(99),
     "uuids": frozenset({builders.uuid(1), builders.uuid(2)}),
+    "reasons": ("mdev_1: <uuid> is missing", "mdev_2: has a DOCTYPE"),
     "uuid": builders.uuid(3),
     "parents": ("pci_1", "pci_2"),
     "viommu": "intel",
