@@ -37,3 +37,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_preserve_defaults = True
+
+#: The page of the command is its man page, too.
+man_pages = [("command", project, mdev_migrate.__doc__.rstrip("."), author, 1)]
+man_show_urls = False
+#: Or the page would differ from day to day.
+today = " "

@@ -118,6 +118,23 @@ def connect(uri: str) -> Connection:
     return connection
 
 
+def guest_names(uri: str) -> list[str]:
+    """Return the names of a host's running guests.
+
+    By a connection that may only read, which any user may open.
+
+    :raises HostUnreachable: if the host cannot be asked.
+    :raises AccessDenied: if it does not answer us.
+    """
+    start_event_loop()
+    with opening(uri):
+        connection = libvirt.openReadOnly(uri)
+        with contextlib.closing(connection):
+            active = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+            guests = connection.listAllDomains(active)
+            return [guest.name() for guest in guests]
+
+
 @contextlib.contextmanager
 def opening(uri: str) -> Iterator[None]:
     """Translate libvirt's errors of a block that opens a connection.

@@ -3,7 +3,8 @@
 
 Its directive writes the reference from the command itself. Options that the
 group has too are left out of each command's list, and so are texts at the
-end of the help, for which the page has sections of its own.
+end of the help, for which the page has sections of its own. The page is the
+man page, too, where links to other pages are plain words.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 
 import click
+from docutils import nodes
 from sphinx.application import Sphinx
 
 _OPTION = re.compile(r"\.\. option:: (?P<names>.*)")
@@ -42,10 +44,19 @@ def _drop(_app: Sphinx, _context: click.Context, lines: list[str]) -> None:
     lines.clear()
 
 
+def _unlink(app: Sphinx, page: nodes.document, _name: str) -> None:
+    """Leave the words of a link where there is no place to go to."""
+    if app.builder.name == "man":
+        for link in list(page.findall(nodes.reference)):
+            if link.get("internal"):
+                link.replace_self(link.children)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Listen to sphinx-click."""
     app.setup_extension("sphinx_click")
     app.connect("sphinx-click-process-options", _drop_shared)
     app.connect("sphinx-click-process-arguments", _drop)
     app.connect("sphinx-click-process-epilog", _drop)
+    app.connect("doctree-resolved", _unlink)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -47,8 +47,8 @@ def _undoing(step: phases.Step) -> str:
     if words:
         return ", ".join(words)
     if phases.guest_may_have_moved(step):
-        return "the guest runs on its targets: nothing"
-    return "nothing was made: nothing"
+        return "nothing: the guest runs on its targets"
+    return "nothing: no mdev was touched"
 
 
 def draw_steps() -> Drawing:
@@ -63,7 +63,7 @@ def draw_steps() -> Drawing:
         "steps",
     )
     drawing.text(4, 14, "step", "faint")
-    drawing.text(130, 14, "if it fails, after the guest was found", "faint")
+    drawing.text(130, 14, "what undoes it, if the guest stayed", "faint")
     y = 24.0
     for words, run in groupby(steps, _undoing):
         top = y

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mdev_migrate.cli import completion
 from mdev_migrate.cli.options import WORD, decorate
 from mdev_migrate.core import transport
 from mdev_migrate.workflow import Options
@@ -67,7 +68,7 @@ def journey(command: Decorated) -> Decorated:
     """Name a guest, its destination, and flags of the migration."""
     return decorate(
         command,
-        click.argument("guest", type=WORD),
+        click.argument("guest", type=WORD, shell_complete=completion.guests),
         click.option(
             "--to",
             metavar="URI",

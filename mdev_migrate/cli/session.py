@@ -31,12 +31,15 @@ class Environment:
     :ivar opener: reaches a host by its URI.
     :ivar destination: returns what a host does for guests that reach it,
         given the claims on its mdevs.
+    :ivar guest_names: names the running guests of the host at a URI, to who
+        completes a name; raises HostError.
     """
 
     opener: Opener = libvirt_host.LibvirtHost.open
     destination: Callable[[Host, ClaimTable], MdevMigration[Host]] = (
         MdevMigration
     )
+    guest_names: Callable[[str], list[str]] = libvirt_host.guest_names
 
 
 class Session:
