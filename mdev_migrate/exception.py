@@ -13,7 +13,8 @@
     |   |-- GuestHasViommu, MigrationBlocked
     |   |-- MdevTypeMissing, DeviceApiMissing, TooFewMdevs
     |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
-    |   |-- GuestOnDestination, ClaimHeld, PeerTooOld, MigrateDataInvalid
+    |   |-- GuestOnDestination, ClaimHeld, ClaimsDenied
+    |   |-- PeerTooOld, MigrateDataInvalid
     |   |-- XmlMalformed, OptionInvalid
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ComputeRpcPinned
@@ -32,7 +33,9 @@
     |   |-- LibvirtFailed
     |   |   |-- AccessDenied
     |-- LedgerError
-    |   |-- LedgerUnusable, LedgerTooNew, ClaimLost
+    |   |-- LedgerUnusable, LedgerTooNew
+    |-- ClaimError               about claims on mdevs
+    |   |-- ClaimTaken, ClaimLost, ClaimMoveIllegal
 
 An error's arguments are the facts, its text is made from them, ``code`` is
 stable for scripts and ``hint`` says what to do about it.
@@ -131,14 +134,48 @@ class LedgerTooNew(LedgerError):
         )
 
 
+class ClaimError(MdevMigrateError):
+    """Something is wrong with a claim on mdevs."""
+
+
 @dataclass(eq=False)
-class ClaimLost(LedgerError):
+class ClaimTaken(ClaimError):
+    """Somebody else has claimed an mdev first: choose another."""
+
+    code = "claim-taken"
+    hint = "'mdev-migrate claims' shows who has claimed it"
+
+    host: str
+    mdev_uuid: str
+
+    def __str__(self) -> str:
+        return (
+            f"mdev {self.mdev_uuid}: somebody else claimed it on {self.host}"
+        )
+
+
+@dataclass(eq=False)
+class ClaimMoveIllegal(ClaimError):
+    """A claim is told to do what its life has no place for."""
+
+    code = "claim-move-illegal"
+    hint = "this is a bug: report it with what 'mdev-migrate claims' shows"
+
+    state: str
+    move: str
+
+    def __str__(self) -> str:
+        return f"a claim at {self.state} cannot {self.move}"
+
+
+@dataclass(eq=False)
+class ClaimLost(ClaimError):
     """A claim vanished while its migration was under way."""
 
     code = "claim-lost"
     hint = (
-        "nobody must remove or change the ledger's files while guests are "
-        "migrated; try again"
+        "somebody removed its domain on the destination, or thought its "
+        "owner gone: this connection may have been cut; try again"
     )
 
     instance_uuid: str
@@ -604,6 +641,24 @@ class ClaimHeld(PreCheckError):
             f"instance {self.instance_uuid}: its target mdevs are claimed "
             f"by {self.owner}"
         )
+
+
+@dataclass(eq=False)
+class ClaimsDenied(PreCheckError):
+    """The connection may not define the domains that claims are."""
+
+    code = "claims-denied"
+    hint = (
+        "connect as somebody who may define, change and undefine domains on "
+        "that host: a read-only connection cannot, nor one that libvirt's "
+        "access control denies it"
+    )
+
+    host: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.host} lets nobody claim mdevs here: {self.reason}"
 
 
 @dataclass(eq=False)

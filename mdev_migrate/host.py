@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mdev_migrate import model
+from mdev_migrate.core import claim_xml
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,39 @@ class Journey:
     flags: int
 
 
+class Claims(Protocol):
+    """What can be done with the claims on a host's mdevs.
+
+    Errors of the host as for :class:`MdevHost`.
+    """
+
+    def read(self) -> model.Claims:
+        """Return all claims, and what only looks like one."""
+        ...
+
+    def define(self, claim: model.Claim, form: claim_xml.Form) -> None:
+        """Claim all target mdevs of a claim, or none.
+
+        Those of a claim that grows may be defined one after the other: with
+        one token they are one claim.
+
+        :raises ClaimTaken: if somebody else has claimed one of them.
+        :raises ClaimsDenied: if this connection may not define domains.
+        """
+        ...
+
+    def write(self, claim: model.Claim) -> None:
+        """Write what a claim says now: its step, its beat, that it is over.
+
+        :raises ClaimLost: if it is not there any more.
+        """
+        ...
+
+    def undefine(self, claim: model.Claim) -> None:
+        """Release a claim; no error if it is not there (any more)."""
+        ...
+
+
 class MdevHost(Protocol):
     """A host whose mdevs can be made and removed.
 
@@ -40,6 +74,11 @@ class MdevHost(Protocol):
     :class:`~mdev_migrate.exception.LibvirtFailed` for what libvirt refuses,
     :class:`~mdev_migrate.exception.AccessDenied` if its access control does.
     """
+
+    @property
+    def claims(self) -> Claims:
+        """The claims on this host's mdevs."""
+        ...
 
     def inventory(self) -> model.Inventory:
         """Return its parents, mdevs and guests."""

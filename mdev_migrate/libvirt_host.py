@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host reached through libvirt: the only module that imports libvirt."""
+"""A host reached through libvirt."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import Any, Generic, TypeVar
 
 import libvirt
 
-from mdev_migrate import exception, model
+from mdev_migrate import exception, libvirt_claims, model
 from mdev_migrate.core import documents, guest_xml, nodedev_xml
 from mdev_migrate.host import Journey
+from mdev_migrate.libvirt_claims import DENIED, failure, reason_of
 
 #: An open connection, or what behaves like one (mdev_migrate.testing).
 Connection = Any
@@ -44,11 +45,6 @@ _UNSUPPORTED = (
     libvirt.VIR_ERR_NO_SUPPORT,
     libvirt.VIR_ERR_INVALID_ARG,
     libvirt.VIR_ERR_RPC,
-)
-#: What access control answers, and a connection that may only read.
-_DENIED = (
-    libvirt.VIR_ERR_ACCESS_DENIED,
-    libvirt.VIR_ERR_OPERATION_DENIED,
 )
 #: How libvirt refuses to migrate a guest before it does anything.
 _BLOCKED = (
@@ -144,13 +140,9 @@ def opening(uri: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if error.get_error_code() in _DENIED:
-            raise _failure(uri, "virConnectOpen", error) from error
-        raise exception.HostUnreachable(uri, _reason(error)) from error
-
-
-def _reason(error: libvirt.libvirtError) -> str:
-    return str(error.get_error_message() or error)
+        if error.get_error_code() in DENIED:
+            raise failure(uri, "virConnectOpen", error) from error
+        raise exception.HostUnreachable(uri, reason_of(error)) from error
 
 
 def _tells_of_use(error: libvirt.libvirtError) -> bool:
@@ -158,18 +150,8 @@ def _tells_of_use(error: libvirt.libvirtError) -> bool:
 
     libvirt and the kernel have no error code of their own for that.
     """
-    reason = _reason(error).lower()
+    reason = reason_of(error).lower()
     return "in use" in reason or "busy" in reason
-
-
-def _failure(
-    host: str, operation: str, error: libvirt.libvirtError
-) -> exception.LibvirtFailed:
-    """Return our error for a call that a host has answered with one."""
-    number = error.get_error_code()
-    denied = number in _DENIED
-    kind = exception.AccessDenied if denied else exception.LibvirtFailed
-    return kind(host, operation, number, _reason(error))
 
 
 def local_kernel(uri: str) -> str | None:
@@ -201,6 +183,7 @@ class LibvirtHost:
     :param kernel: the host's kernel, as ``uname -r`` prints it; None if
         unknown.
     :param opener: opens a connection to a URI.
+    :ivar claims: see ``host.Claims``.
     :raises HostUnreachable: if it cannot be opened.
     """
 
@@ -215,6 +198,9 @@ class LibvirtHost:
         self._kernel = kernel
         self._opener = opener
         self._connection = opener(uri)
+        self.claims = libvirt_claims.LibvirtClaims(
+            self._lending, lambda: self.name
+        )
 
     @classmethod
     def open(cls, uri: str) -> LibvirtHost:
@@ -257,11 +243,16 @@ class LibvirtHost:
         try:
             yield
         except libvirt.libvirtError as error:
-            reason = _reason(error)
+            reason = reason_of(error)
             if not self._alive():
                 raise exception.HostUnreachable(self._uri, reason) from error
             host = self.__dict__.get("name", self._uri)
-            raise _failure(host, operation, error) from error
+            raise failure(host, operation, error) from error
+
+    @contextlib.contextmanager
+    def _lending(self, operation: str) -> Iterator[Connection]:
+        with self._calling(operation):
+            yield self._connection
 
     def _alive(self) -> bool:
         try:
@@ -298,7 +289,13 @@ class LibvirtHost:
             mdevs = self._read_all("mdev", self._list_mdevs(), self._read_mdev)
         with self._calling("virConnectListAllDomains"):
             domains = self._connection.listAllDomains(0)
-            guests = self._read_all("guest", domains, self._read_guest)
+            claims = libvirt_claims.read_all(domains)
+            names = claims.names()
+            guests = self._read_all(
+                "guest",
+                [each for each in domains if each.name() not in names],
+                self._read_guest,
+            )
         reads = (parents, mdevs, guests)
         return model.Inventory(
             host=self.name,
@@ -306,6 +303,7 @@ class LibvirtHost:
             mdevs=tuple(sorted(mdevs.found, key=lambda m: (m.parent, m.uuid))),
             guests=tuple(sorted(guests.found, key=lambda g: g.name)),
             unreadable=tuple(each for read in reads for each in read.not_read),
+            claims=claims,
         )
 
     def _read_all(
@@ -325,9 +323,9 @@ class LibvirtHost:
             except exception.XmlMalformed as error:
                 reason = str(error)
             except libvirt.libvirtError as error:
-                if error.get_error_code() in _DENIED or not self._alive():
+                if error.get_error_code() in DENIED or not self._alive():
                     raise
-                reason = f"{each.name()}: {_reason(error)}"
+                reason = f"{each.name()}: {reason_of(error)}"
             else:
                 result.found += [] if found is None else [found]
                 continue
@@ -551,7 +549,7 @@ class LibvirtHost:
                 return
             if _tells_of_use(error):
                 raise exception.MdevBusy(
-                    self.name, listed.uuid, _reason(error)
+                    self.name, listed.uuid, reason_of(error)
                 ) from error
             raise
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that the rules work on: versions, mdevs, parents, guests."""
+"""The values that the rules work on: versions, mdevs, guests, claims."""
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from typing import Literal, NamedTuple
 _UUID = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 )
+
+#: How the name of a domain begins that claims an mdev; its UUID follows.
+CLAIM_PREFIX = "mdev-claim-"
 
 #: Names and values of an mdev's attributes, in the order they are written.
 Attributes = tuple[tuple[str, str], ...]
@@ -231,6 +235,124 @@ class HostFacts:
     kernel: str | None = None
 
 
+class Step(enum.Enum):
+    """A step of a migration, in order; its value is the word for it."""
+
+    CONNECT = "connect"
+    CHECK = "check"
+    PLAN = "plan"
+    CLAIM = "claim"
+    CREATE = "create"
+    PREPARE = "prepare"
+    MIGRATE = "migrate"
+    VERIFY = "verify"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One target mdev of a claim, and the domain on the destination for it.
+
+    :ivar created: made for the guest; otherwise it was there before.
+    :ivar domain_uuid: the domain's UUID, minted by the claimant.
+    """
+
+    mdev: Mdev
+    created: bool
+    domain_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The target mdevs promised to one instance, as a destination knows it.
+
+    What is here was written by others: for people, and to be compared.
+
+    :ivar token: UUID of the one attempt to migrate that it belongs to.
+    :ivar owner: names who made it, for people.
+    :ivar guest: the guest's name.
+    :ivar source: name of the host that the guest leaves.
+    :ivar source_uuid: libvirt's UUID of that host; may be empty.
+    :ivar migration: UUID of the Nova migration that it belongs to; empty
+        without Nova. Such a claim has no beat: it lives as that migration.
+    :ivar step: how far its migration is known to have come.
+    :ivar beat: when the owner last said that it lives, in seconds since the
+        epoch by its own clock. That it changes is what tells.
+    :ivar over: its owner has ended without an end of the claim, and leaves
+        it to whoever comes.
+    """
+
+    instance_uuid: str
+    token: str
+    targets: tuple[Target, ...]
+    owner: str = ""
+    guest: str = ""
+    source: str = ""
+    source_uuid: str = ""
+    migration: str = ""
+    step: Step = Step.CLAIM
+    beat: float = 0.0
+    over: bool = False
+
+    @property
+    def mdevs(self) -> tuple[Mdev, ...]:
+        """Return its target mdevs."""
+        return tuple(target.mdev for target in self.targets)
+
+    @property
+    def subject(self) -> str:
+        """Return what to call its guest."""
+        return self.guest or self.instance_uuid
+
+
+@dataclass(frozen=True, slots=True)
+class StrangeClaim:
+    """A domain named like a claim that is none: reported, never trusted.
+
+    :ivar mdevs: UUIDs that it keeps others from: the one of its name, and
+        those of its hostdevs.
+    """
+
+    name: str
+    reason: str
+    mdevs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims found on a host.
+
+    :ivar strange: what only looks like one.
+    """
+
+    all: tuple[Claim, ...] = ()
+    strange: tuple[StrangeClaim, ...] = ()
+
+    def names(self) -> frozenset[str]:
+        """Return the names of the domains that are claims."""
+        return frozenset(
+            f"{CLAIM_PREFIX}{mdev.uuid}"
+            for claim in self.all
+            for mdev in claim.mdevs
+        )
+
+    def of(self, instance_uuid: str) -> tuple[Claim, ...]:
+        """Return the claims of an instance."""
+        return tuple(c for c in self.all if c.instance_uuid == instance_uuid)
+
+    def held(self, besides: str = "") -> tuple[Mdev, ...]:
+        """Return every mdev that is claimed, or kept by what is strange.
+
+        :param besides: token of a claim that does not count.
+        """
+        claimed = (c.mdevs for c in self.all if c.token != besides)
+        kept = (each.mdevs for each in self.strange)
+        return (
+            *(mdev for mdevs in claimed for mdev in mdevs),
+            *(Mdev(uuid, "", "") for uuids in kept for uuid in sorted(uuids)),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """What one look at a host found.
@@ -239,6 +361,7 @@ class Inventory:
     :ivar parents: by name.
     :ivar mdevs: active and defined ones, by parent and UUID. A UUID may
         stand under two parents; see :func:`core.allocation.the_mdev`.
+    :ivar guests: without the domains that are claims.
     :ivar unreadable: what is there besides, and could not be read.
     """
 
@@ -247,6 +370,7 @@ class Inventory:
     mdevs: tuple[Mdev, ...]
     guests: tuple[Guest, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    claims: Claims = Claims()
 
     def not_read(self, *kinds: Kind) -> list[str]:
         """Return in words what there is of some kinds and is not known."""

@@ -10,35 +10,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import allocation, claims, phases
 from mdev_migrate.host import MdevHost
+from mdev_migrate.limits import Limits
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long to wait for what, in seconds.
-
-    :ivar listed_s: for a created mdev to be listed by the host.
-    :ivar busy_s: for a busy mdev to be let go, and for a host that cannot
-        be reached to come back, while undoing.
-    :ivar settle_s: for a migration to come to an end after an error or an
-        abort.
-    :ivar stable_s: for a guest to be seen where it was, when its source may
-        still begin to send it for somebody who hears no answer.
-    :ivar poll_s: between two looks.
-    :ivar tries: how often to choose again when others were faster.
-    """
-
-    listed_s: float = 10.0
-    busy_s: float = 60.0
-    settle_s: float = 60.0
-    stable_s: float = 5.0
-    poll_s: float = 0.25
-    tries: int = 5
+__all__ = ["Limits", "MdevMigration"]
 
 
 def _mint() -> str:

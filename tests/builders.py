@@ -84,10 +84,39 @@ def inventory(
     parents: Iterable[model.Parent] = (),
     mdevs: Iterable[model.Mdev] = (),
     guests: Iterable[model.Guest] = (),
+    claims: Iterable[model.Claim] = (),
 ) -> model.Inventory:
     """Return what a look at the destination found."""
     return model.Inventory(
-        "host-b", tuple(parents), tuple(mdevs), tuple(guests)
+        "host-b",
+        tuple(parents),
+        tuple(mdevs),
+        tuple(guests),
+        claims=model.Claims(tuple(claims)),
+    )
+
+
+def target(
+    mdev: model.Mdev, *, created: bool = False, domain: int = 0
+) -> model.Target:
+    """Return a target of a claim; its domain is numbered as its mdev."""
+    number = domain or int(mdev.uuid[:8], 16)
+    return model.Target(mdev, created, f"d{uuid(number)[1:]}")
+
+
+def claim(*targets: model.Target, token: int = 1, **facts: Any) -> model.Claim:
+    """Return a claim for the guest ``vm`` of ``host-a``."""
+    known: dict[str, Any] = {
+        "instance_uuid": INSTANCE,
+        "owner": "somebody",
+        "guest": "vm",
+        "source": "host-a",
+        "source_uuid": instance(0xA),
+    }
+    return model.Claim(
+        token=f"cccccccc-0000-4000-8000-{token:012x}",
+        targets=targets,
+        **(known | facts),
     )
 
 

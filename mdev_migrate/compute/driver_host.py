@@ -16,7 +16,7 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import exception, model
+from mdev_migrate import exception, libvirt_claims, model
 from mdev_migrate.compute import flavors, objects
 from mdev_migrate.core import guest_xml
 
@@ -28,19 +28,30 @@ _RUNNING, _PAUSED = 1, 3
 
 
 class DriverHost:
-    """Reads and changes a host through a LibvirtDriver."""
+    """Reads and changes a host through a LibvirtDriver.
+
+    :ivar claims: see ``host.Claims``.
+    """
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
+        self.claims = libvirt_claims.LibvirtClaims(
+            libvirt_claims.lend(self._connection, lambda: self.name),
+            lambda: self.name,
+        )
 
     @property
     def name(self) -> str:
         """The compute's name, known even while libvirt is not reached."""
         return str(self._driver.mdev_compute_host)
 
+    def _connection(self) -> Any:
+        """Return the driver's connection, which it keeps open."""
+        return self._driver._host.get_connection()
+
     def facts(self) -> model.HostFacts:
         """Return who the host is and what runs on it."""
-        connection = self._driver._host.get_connection()
+        connection = self._connection()
         return model.HostFacts(
             name=str(self._driver._host.get_hostname()),
             host_uuid=str(self._driver._host.get_capabilities().host.uuid),

@@ -181,6 +181,27 @@ def available_mdevs(
     )
 
 
+def crowded(
+    inventory: model.Inventory,
+    create: Iterable[model.Mdev],
+    held: Collection[model.Mdev],
+) -> frozenset[str]:
+    """Return the parents without room for what is planned there.
+
+    :param create: mdevs that do not exist yet.
+    :param held: as for :func:`allocate`.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for mdev in create:
+        counts.setdefault(mdev.parent, Counter())[mdev.mdev_type] += 1
+    rooms = {room.name: room for room in _rooms(inventory, held, ())}
+    return frozenset(
+        parent
+        for parent, asked in counts.items()
+        if parent not in rooms or not rooms[parent].fits(asked)
+    )
+
+
 def check_types(
     inventory: model.Inventory, wanted: Iterable[model.WantedMdev]
 ) -> None:

@@ -20,20 +20,9 @@ from dataclasses import dataclass
 
 from mdev_migrate import model
 from mdev_migrate.core import allocation
+from mdev_migrate.model import Step
 
-
-class Step(enum.Enum):
-    """A step of the workflow; its value is the word used in errors."""
-
-    CONNECT = "connect"
-    CHECK = "check"
-    PLAN = "plan"
-    CLAIM = "claim"
-    CREATE = "create"
-    PREPARE = "prepare"
-    MIGRATE = "migrate"
-    VERIFY = "verify"
-    RELEASE = "release"
+__all__ = ["TABLE", "Row", "Step", "Targets", "Undo"]
 
 
 class Targets(enum.Enum):

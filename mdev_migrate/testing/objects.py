@@ -218,6 +218,21 @@ class SimulatedDomain:
         self._undefine()
         return 0
 
+    @remote
+    def setMetadata(  # noqa: N802
+        self,
+        type: int,  # noqa: A002
+        metadata: str,
+        key: str,
+        uri: str,
+        flags: int | None = 0,
+    ) -> int:
+        """Replace what the guest's document says in a namespace."""
+        self._check()
+        guest = self.host.guests.engine.guest(self._uuid)
+        guest.setMetadata(type, metadata, key, uri, flags)
+        return 0
+
     # Migration and its job.
 
     @remote_unlocked

@@ -42,6 +42,9 @@ FACTS = {
     "uri": "qemu+tls://host-b/system",
     "operation": "virDomainMigrateToURI3",
     "number": 38,
+    "mdev_uuid": builders.uuid(7),
+    "state": "step 'claim'",
+    "move": "fly",
     "path": "/var/lib/mdev-migrate/x.json",
 }
 #: Facts that an error's text need not show.
@@ -64,6 +67,7 @@ GROUPS = {
     exception.MigrationError,
     exception.HostError,
     exception.LedgerError,
+    exception.ClaimError,
     exception.VersionTooOld,
 }
 RAISED = [kind for kind in OURS if kind not in GROUPS]

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The claims on a host's mdevs, as shut-off domains that libvirt keeps.
+
+libvirt decides races: names are unique, so of two who claim one mdev the
+second is refused. Its access control decides who may. See
+:mod:`core.claim_xml` for what such a domain is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import libvirt
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import claim_xml
+
+#: Lends a connection, and makes libvirt's errors of the block ours.
+Calling = Callable[[str], contextlib.AbstractContextManager[Any]]
+
+
+#: What access control answers, and a connection that may only read.
+DENIED = (
+    libvirt.VIR_ERR_ACCESS_DENIED,
+    libvirt.VIR_ERR_OPERATION_DENIED,
+)
+
+
+def reason_of(error: libvirt.libvirtError) -> str:
+    """Return libvirt's own words."""
+    return str(error.get_error_message() or error)
+
+
+def failure(
+    host: str, operation: str, error: libvirt.libvirtError
+) -> exception.LibvirtFailed:
+    """Return our error for a call that a host has answered with one."""
+    number = error.get_error_code()
+    denied = number in DENIED
+    kind = exception.AccessDenied if denied else exception.LibvirtFailed
+    return kind(host, operation, number, reason_of(error))
+
+
+def lend(connection: Callable[[], Any], name: Callable[[], str]) -> Calling:
+    """Return how a connection is lent that others keep open.
+
+    :param connection: returns it; one that was opened anew if need be.
+    """
+
+    @contextlib.contextmanager
+    def calling(operation: str) -> Iterator[Any]:
+        try:
+            yield connection()
+        except libvirt.libvirtError as error:
+            raise failure(name(), operation, error) from error
+
+    return calling
+
+
+class LibvirtClaims:
+    """The claims on one host's mdevs; fulfils ``host.Claims``.
+
+    :param calling: given the name of libvirt's function, lends the open
+        connection and translates libvirt's errors to ours.
+    :param name: returns the host's name, for texts.
+    """
+
+    def __init__(self, calling: Calling, name: Callable[[], str]) -> None:
+        self._calling = calling
+        self._name = name
+
+    def read(self) -> model.Claims:
+        """Return the claims on the host's mdevs; see ``host.Claims``."""
+        with self._calling("virConnectListAllDomains") as connection:
+            return read_all(connection.listAllDomains(0))
+
+    def define(self, claim: model.Claim, form: claim_xml.Form) -> None:
+        """Claim all target mdevs, or none; see ``host.Claims``."""
+        made: list[model.Target] = []
+        try:
+            for target in claim.targets:
+                made.append(target)
+                self._define(claim, target, form)
+        except BaseException:
+            with contextlib.suppress(exception.MdevMigrateError):
+                self.undefine(replace(claim, targets=tuple(made)))
+            raise
+
+    def _define(
+        self, claim: model.Claim, target: model.Target, form: claim_xml.Form
+    ) -> None:
+        text = claim_xml.write(claim, target, form)
+        try:
+            with self._calling("virDomainDefineXML") as connection:
+                connection.defineXML(text)
+        except exception.AccessDenied as error:
+            raise exception.ClaimsDenied(self._name(), error.reason) from error
+        except exception.LibvirtFailed as error:
+            if self._is_taken(target):
+                raise exception.ClaimTaken(
+                    self._name(), target.mdev.uuid
+                ) from error
+            raise
+
+    def _is_taken(self, target: model.Target) -> bool:
+        """Tell whether another domain has the name of a claim.
+
+        libvirt has no error code of its own for that.
+        """
+        with self._calling("virDomainLookupByName") as connection:
+            try:
+                name = claim_xml.name_of(target.mdev.uuid)
+                other = connection.lookupByName(name)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return False
+                raise
+            return bool(other.UUIDString() != target.domain_uuid)
+
+    def write(self, claim: model.Claim) -> None:
+        """Write what a claim says now; see ``host.Claims``."""
+        for target in claim.targets:
+            with self._calling("virDomainSetMetadata") as connection:
+                try:
+                    domain = connection.lookupByUUIDString(target.domain_uuid)
+                    domain.setMetadata(
+                        libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                        claim_xml.write_metadata(claim, target),
+                        claim_xml.KEY,
+                        claim_xml.NAMESPACE,
+                        libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+                    )
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                        raise
+                    raise exception.ClaimLost(
+                        claim.instance_uuid, self._name()
+                    ) from error
+
+    def undefine(self, claim: model.Claim) -> None:
+        """Release a claim; see ``host.Claims``."""
+        for target in claim.targets:
+            with self._calling("virDomainUndefine") as connection:
+                try:
+                    domain = connection.lookupByUUIDString(target.domain_uuid)
+                    domain.undefine()
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                        raise
+
+
+def read_all(domains: Iterable[Any]) -> model.Claims:
+    """Return the claims among some domains."""
+    named = (d for d in domains if claim_xml.is_named_so(str(d.name())))
+    return claim_xml.read_all(
+        found for domain in named if (found := _read(domain)) is not None
+    )
+
+
+def _read(domain: Any) -> claim_xml.Domain | None:
+    """Return a domain that may be a claim, None if it is gone meanwhile."""
+    try:
+        return claim_xml.Domain(
+            str(domain.name()),
+            str(domain.UUIDString()),
+            bool(domain.isActive()),
+            _text(domain),
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _text(domain: Any) -> str:
+    """Return a domain's inactive document; none if it is no UTF-8."""
+    with contextlib.suppress(UnicodeError):
+        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return ""

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is every state of a claim in the table, and every move that is not one?"""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from mdev_migrate import exception
+from mdev_migrate.core import claim_life
+from mdev_migrate.core.claim_life import Deed, End, Holder, Owner, Verdict
+from mdev_migrate.core.whereabouts import Whereabouts
+from mdev_migrate.model import Step
+from tests import builders
+
+MADE = builders.target(builders.mdev(1), created=True)
+REUSED = builders.target(builders.mdev(2))
+CLAIM = builders.claim(MADE, REUSED)
+ANYWHERE = (*Whereabouts, None)
+
+
+class TestEnds:
+    @pytest.mark.parametrize("step", claim_life.STEPS)
+    def test_each_state_has_one_end(self, step):
+        """Whatever is known, exactly one row of the table matches."""
+        claim = replace(CLAIM, step=step)
+        sent = claim_life.may_be_sent(step)
+
+        for owner, found in itertools.product(Owner, ANYWHERE):
+            rows = [
+                row.end
+                for row in claim_life.ENDS
+                if row.sent is sent
+                and owner in row.owners
+                and found in row.found
+            ]
+            assert rows == [claim_life.end(claim, owner, found)]
+
+    @pytest.mark.parametrize("step", claim_life.STEPS)
+    @pytest.mark.parametrize("found", ANYWHERE)
+    def test_who_works_is_left_alone(self, step, found):
+        """Nobody ends what somebody works on."""
+        claim = replace(CLAIM, step=step)
+
+        assert claim_life.end(claim, Owner.WORKS, found) is End.KEEP
+
+    @pytest.mark.parametrize("found", [Whereabouts.MOVING, None])
+    def test_what_is_not_known_is_kept(self, found):
+        """Once a guest may be sent nothing is undone before it is found."""
+        claim = replace(CLAIM, step=Step.MIGRATE)
+
+        assert claim_life.end(claim, Owner.GONE, found) is End.KEEP
+
+    @pytest.mark.parametrize(
+        "step", [s for s in Step if s not in claim_life.STEPS]
+    )
+    def test_a_claim_is_never_at_a_step_before_it(self, step):
+        """Such a claim is an error, not a case."""
+        with pytest.raises(exception.ClaimMoveIllegal):
+            claim_life.end(replace(CLAIM, step=step), Owner.GONE)
+
+
+class TestSteps:
+    @pytest.mark.parametrize(
+        ("before", "after"), list(itertools.product(claim_life.STEPS, Step))
+    )
+    def test_steps_go_forward_only(self, before, after):
+        """A later step is come to; any other is an error."""
+        claim = replace(CLAIM, step=before)
+        order = list(Step)
+
+        if order.index(after) > order.index(before):
+            assert claim_life.advanced(claim, after).step is after
+        else:
+            with pytest.raises(exception.ClaimMoveIllegal):
+                claim_life.advanced(claim, after)
+
+    def test_what_is_over_moves_no_more(self):
+        """A claim that was left is only ended."""
+        with pytest.raises(exception.ClaimMoveIllegal):
+            claim_life.advanced(replace(CLAIM, over=True), Step.CREATE)
+
+
+class TestDeeds:
+    def test_the_table_is_whole(self):
+        """There is a deed for each end, kind of target and holder."""
+        assert len(claim_life.DEEDS) == len(End) * 2 * len(Holder)
+
+    @pytest.mark.parametrize("end", End)
+    @pytest.mark.parametrize("created", [True, False])
+    @pytest.mark.parametrize("holder", [Holder.GUEST, Holder.OTHER])
+    def test_nothing_is_taken_from_a_guest(self, end, created, holder):
+        """What a guest has for good, or another holds, is left."""
+        assert claim_life.DEEDS[end, created, holder] is Deed.LEAVE
+
+    @pytest.mark.parametrize("holder", Holder)
+    def test_a_reused_mdev_is_never_removed(self, holder):
+        """What was there before is there afterwards."""
+        for end in End:
+            assert claim_life.DEEDS[end, False, holder] is not Deed.REMOVE
+
+    def test_a_reused_mdev_that_a_stranger_has_open_is_left(self):
+        """Busy without any guest: it is somebody else's."""
+        told = claim_life.deeds(
+            CLAIM, End.RECYCLE, builders.inventory(), [REUSED.mdev.uuid]
+        )
+
+        assert told == {
+            MADE.mdev.uuid: Deed.REMOVE,
+            REUSED.mdev.uuid: Deed.LEAVE,
+        }
+
+    def test_an_incoming_half_is_no_guest_yet(self):
+        """What a failed migration left is undone under its dying half."""
+        half = builders.guest("vm", 1, 2, running=False)
+
+        told = claim_life.deeds(
+            CLAIM, End.RECYCLE, builders.inventory(guests=[half])
+        )
+
+        assert told == {
+            MADE.mdev.uuid: Deed.REMOVE,
+            REUSED.mdev.uuid: Deed.RECYCLE,
+        }
+
+    def test_an_arrived_guest_keeps_what_it_runs_on(self):
+        """Paused or not, once it is known to have arrived."""
+        there = builders.guest("vm", 1, running=False)
+
+        told = claim_life.deeds(
+            CLAIM, End.HAND_OVER, builders.inventory(guests=[there])
+        )
+
+        assert told == {
+            MADE.mdev.uuid: Deed.LEAVE,
+            REUSED.mdev.uuid: Deed.RECYCLE,
+        }
+
+    def test_anothers_claim_is_left(self):
+        """An mdev that was lost to another claim is that one's."""
+        other = builders.claim(
+            builders.target(REUSED.mdev, domain=0x99), token=2
+        )
+
+        told = claim_life.deeds(
+            CLAIM, End.RECYCLE, builders.inventory(claims=[CLAIM, other])
+        )
+
+        assert told[REUSED.mdev.uuid] is Deed.LEAVE
+
+
+def judged(mine, *others, guests=(), ports=1):
+    """Judge a claim on a host with room for so many ports."""
+    return claim_life.judge(
+        mine,
+        builders.inventory(
+            [builders.mtty(ports)], guests=guests, claims=[mine, *others]
+        ),
+    )
+
+
+class TestJudging:
+    one = builders.claim(MADE, token=1)
+    two = builders.claim(
+        builders.target(builders.mdev(3), created=True),
+        token=2,
+        instance_uuid=builders.instance(9),
+    )
+
+    def test_alone_it_stands(self):
+        """Nobody else claims anything."""
+        assert judged(self.one) is Verdict.STANDS
+
+    def test_beside_others_that_fit_it_stands(self):
+        """There is room for both."""
+        assert judged(self.one, self.two, ports=2) is Verdict.STANDS
+
+    def test_of_two_that_do_not_fit_one_gives_way(self):
+        """The smaller token waits for the other, which gives way."""
+        assert judged(self.one, self.two) is Verdict.WAIT
+        assert judged(self.two, self.one) is Verdict.GIVE_WAY
+
+    def test_who_has_gone_on_was_first(self):
+        """One that came to the next step does not look again."""
+        gone_on = replace(self.two, step=Step.CREATE)
+
+        assert judged(self.one, gone_on) is Verdict.GIVE_WAY
+
+    def test_two_claims_of_one_guest_do_not_stand(self):
+        """Whatever room there is."""
+        same = replace(self.two, instance_uuid=self.one.instance_uuid)
+
+        assert judged(self.one, same, ports=9) is Verdict.WAIT
+        assert judged(same, self.one, ports=9) is Verdict.GIVE_WAY
+
+    def test_what_a_guest_took_meanwhile_is_its(self):
+        """A guest that was started on it between the looks has it."""
+        mine = builders.claim(REUSED)
+        guest = builders.guest("other", 2, instance_uuid=builders.instance(5))
+
+        assert judged(mine, guests=[guest]) is Verdict.GIVE_WAY
+
+    def test_room_that_is_gone_is_given_up(self):
+        """Somebody without claims took it."""
+        assert judged(self.one, ports=0) is Verdict.GIVE_WAY
