@@ -156,6 +156,13 @@ class Host(MdevHost, Protocol):
         """
         ...
 
+    def max_downtime(self, instance_uuid: str) -> int | None:
+        """Return a guest's downtime limit, in milliseconds.
+
+        :returns: None if the host is too old to tell.
+        """
+        ...
+
     def set_max_downtime(self, instance_uuid: str, downtime_ms: int) -> None:
         """Limit how long a guest may stand still while it switches over."""
         ...

@@ -583,6 +583,18 @@ class LibvirtHost:
             raise exception.BlockersUnknown(self.name, error.reason) from error
         return None
 
+    def max_downtime(self, instance_uuid: str) -> int | None:
+        """Return the downtime limit of a guest; see ``host.Host``."""
+        try:
+            with self._domain(
+                "virDomainMigrateGetMaxDowntime", instance_uuid
+            ) as domain:
+                return int(domain.migrateGetMaxDowntime(0))
+        except exception.LibvirtFailed as error:
+            if error.number in _UNSUPPORTED:
+                return None
+            raise
+
     def set_max_downtime(self, instance_uuid: str, downtime_ms: int) -> None:
         """Limit the downtime of a guest's migration; see ``host.Host``."""
         with self._domain(
@@ -668,6 +680,7 @@ def _read_job(stats: dict[str, Any]) -> model.JobProgress | None:
         device_transferred=stats.get("vfio_data_transferred"),
         downtime_ms=stats.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME),
         elapsed_ms=stats.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED),
+        iteration=stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_ITERATION),
         rate=_rate(stats),
         dirty_rate=_dirty_rate(stats),
     )

@@ -407,6 +407,9 @@ class JobProgress:
     :ivar downtime_ms: expected, or of a completed job measured, downtime.
     :ivar rate: bytes of memory and disks sent a second.
     :ivar dirty_rate: bytes of memory that the guest writes a second.
+    :ivar iteration: which time memory is gone through, from 1.
+    :ivar limit_ms: the downtime limit meanwhile; whoever watches the job
+        knows it.
     """
 
     data_total: int | None = None
@@ -417,6 +420,8 @@ class JobProgress:
     elapsed_ms: int | None = None
     rate: int | None = None
     dirty_rate: int | None = None
+    iteration: int | None = None
+    limit_ms: int | None = None
 
     def bytes_moved(self) -> int | None:
         """Return all bytes sent, of RAM, disks and devices."""

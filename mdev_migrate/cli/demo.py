@@ -14,6 +14,7 @@ import click
 from mdev_migrate import testing
 from mdev_migrate.cli import migrate, options, output, plan, progress
 from mdev_migrate.cli.session import Environment, Opener, Session, exit_code
+from mdev_migrate.core import downtime
 from mdev_migrate.host import Host
 from mdev_migrate.libvirt_host import LibvirtHost
 from mdev_migrate.service import Limits, MdevMigration
@@ -136,13 +137,15 @@ def _opener(group: testing.SimulatedGroup) -> Opener:
 def _options(*, fail: bool, paced: bool) -> Options:
     if not fail:
         return Options(max_downtime_ms=_ALLOWED_MS)
-    return Options(timeout_s=_TIMEOUT_S * 2 if paced else _TIMEOUT_S)
+    timeout_s = _TIMEOUT_S * 2 if paced else _TIMEOUT_S
+    return Options(max_downtime_ms=downtime.BEGIN_MS, timeout_s=timeout_s)
 
 
 def _text(*, fail: bool) -> str:
-    limit = "QEMU's default of 300" if fail else f"{_ALLOWED_MS}"
+    limit = downtime.BEGIN_MS if fail else _ALLOWED_MS
     return (
         f"Two simulated hosts; {GUEST} has two mdevs, one of which has a "
         "target mdev waiting for it. Its device state takes "
-        f"{_NEEDED_MS} ms to move, the downtime limit is {limit} ms."
+        f"{_NEEDED_MS} ms to move, the downtime limit begins with "
+        f"{downtime.BEGIN_MS} ms and is {limit} ms at most."
     )

@@ -90,7 +90,7 @@ def _migrate(
 ) -> Moved:
     """Migrate a guest, telling how it goes."""
     settings = session.settings
-    lines = progress.teller(how.max_downtime_ms)
+    lines = progress.teller()
     quiet = settings.as_json and not settings.verbose
     observer = progress.observer(lines, quiet=quiet)
     try:
@@ -198,7 +198,7 @@ def summary(outcome: Outcome) -> Iterator[str]:
     )
     yield (
         f"migrated: guest {outcome.guest} in {outcome.seconds:.1f} s, "
-        f"downtime {downtime}, {progress.mib(outcome.bytes_moved)} sent"
+        f"downtime {downtime}, {progress.size(outcome.bytes_moved)} sent"
     )
 
 

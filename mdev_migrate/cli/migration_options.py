@@ -11,7 +11,7 @@ import click
 
 from mdev_migrate.cli import completion
 from mdev_migrate.cli.options import WORD, decorate
-from mdev_migrate.core import transport
+from mdev_migrate.core import downtime, transport
 from mdev_migrate.workflow import Options
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -38,27 +38,35 @@ _FLAGS = {
 
 
 if TYPE_CHECKING:
-    _NumberType = click.ParamType[float]
+    _NumberType = click.ParamType[float | None]
 else:
     _NumberType = click.ParamType
 
 
 class _Seconds(_NumberType):
-    """A time span of more than nothing."""
+    """A time span of more than nothing.
+
+    :param none: 0 means None: no limit.
+    """
 
     name = "seconds"
+
+    def __init__(self, *, none: bool = False) -> None:
+        self._none = none
 
     def convert(
         self,
         value: str | float,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> float:
+    ) -> float | None:
         """Return the seconds if they are a number."""
         try:
             seconds = float(value)
         except ValueError:
             self.fail(f"{value!r} is not a number", param, ctx)
+        if self._none and seconds == 0:
+            return None
         if not (math.isfinite(seconds) and seconds > 0):
             self.fail(f"{value} is not more than 0", param, ctx)
         return seconds
@@ -102,12 +110,33 @@ def limits(command: Decorated) -> Decorated:
             "tcp://192.0.2.7. Default: libvirt chooses.",
         ),
         click.option(
+            "--downtime",
+            "downtime_ms",
+            metavar="MS",
+            type=click.IntRange(1, transport.MAX_DOWNTIME_MS),
+            help="How long the guest may stand still at first, in "
+            f"milliseconds. Default: {downtime.BEGIN_MS} ms. It is raised "
+            "step by step if the migration would not end.",
+        ),
+        click.option(
             "--max-downtime",
             "max_downtime_ms",
             metavar="MS",
             type=click.IntRange(1, transport.MAX_DOWNTIME_MS),
-            help="How long the guest may stand still, in milliseconds. "
-            "Default: 300 ms, QEMU's own; a large device state needs more.",
+            default=downtime.CEILING_MS,
+            help="How long it may stand still at most, in milliseconds. "
+            f"Default: {downtime.CEILING_MS} ms; a large device state over a "
+            "slow network needs more.",
+        ),
+        click.option(
+            "--stall-timeout",
+            "stall_timeout_s",
+            metavar="S",
+            type=_Seconds(none=True),
+            default=downtime.STALL_TIMEOUT_S,
+            help="Abort a migration that came no nearer to its end for so "
+            f"long, in seconds. Default: {downtime.STALL_TIMEOUT_S:g}; 0: "
+            "go on.",
         ),
         click.option(
             "--bandwidth",

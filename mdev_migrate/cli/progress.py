@@ -13,13 +13,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
 from mdev_migrate import model
 from mdev_migrate.cli import output
 from mdev_migrate.core import progress as job_progress
+from mdev_migrate.core.downtime import Advice
 from mdev_migrate.core.phases import Step
 from mdev_migrate.workflow import Observer, Silent
 
@@ -34,70 +35,82 @@ _DOING = {
     Step.VERIFY: "see that the guest runs on its target mdevs",
     Step.RELEASE: "release the claim",
 }
-#: QEMU's migrate_params.downtime_limit, which libvirt leaves alone.
-QEMU_DOWNTIME_MS = 300
-_MIB = 2**20
+_MIB, _GIB = 2**20, 2**30
 _CLEAR_LINE = "\r\x1b[K"
 
 
-def mib(count: int | None) -> str:
+def size(count: float | None) -> str:
     """Return a number of bytes as people read it.
 
-    >>> mib(69206016), mib(None)
-    ('66.0 MiB', 'unknown')
+    >>> size(69206016), size(3 << 29), size(None)
+    ('66.0 MiB', '1.5 GiB', 'unknown')
     """
-    return "unknown" if count is None else f"{count / _MIB:.1f} MiB"
+    if count is None:
+        return "unknown"
+    if count >= _GIB:
+        return f"{count / _GIB:.1f} GiB"
+    return f"{count / _MIB:.1f} MiB"
 
 
-def describe(
-    progress: model.JobProgress, elapsed_s: float, limit_ms: int | None
-) -> str:
-    """Return how far a job is.
-
-    :param limit_ms: the downtime limit; None for QEMU's default.
-    """
-    return ", ".join(
-        (
-            *_memory(progress),
-            f"device state {mib(progress.device_transferred)}",
-            f"downtime limit {limit_ms or QEMU_DOWNTIME_MS} ms",
-            f"{elapsed_s:.1f} s",
-        )
-    )
-
-
-def _memory(progress: model.JobProgress) -> Iterator[str]:
-    """Yield how much of the memory is there, and when all of it will be."""
+def describe(progress: model.JobProgress, elapsed_s: float) -> list[str]:
+    """Return how far a job is, the most important first."""
     share = job_progress.share(progress)
-    if share is None:
-        yield "RAM unknown"
-        return
-    yield f"RAM {share} % of {mib(progress.data_total)}"
-    yield f"{mib(progress.data_remaining)} left"
-    rate = job_progress.rate(progress)
-    if rate is not None:
-        yield f"{rate / _MIB:.1f} MiB/s"
+    parts = ["nothing sent yet"]
+    if share is not None:
+        parts = [f"{share} %", f"{size(progress.data_remaining)} left"]
+    if progress.limit_ms is not None:
+        parts.append(f"limit {progress.limit_ms} ms")
+    if share is not None:
+        parts += _of_the_copy(progress)
+    if progress.device_transferred is not None:
+        parts.append(f"device state {size(progress.device_transferred)}")
+    if progress.data_total:
+        parts.append(f"of {size(progress.data_total)}")
+    return [*parts, f"{elapsed_s:.1f} s"]
+
+
+def _of_the_copy(progress: model.JobProgress) -> Iterator[str]:
+    """Yield how fast it goes, and how long it will take."""
     left_s = job_progress.time_left_s(progress)
     if left_s == math.inf:
         yield "no end at this rate"
     elif left_s:
         yield f"about {math.ceil(left_s)} s left"
+    rate = job_progress.rate(progress)
+    if rate is not None:
+        yield f"{size(rate)}/s"
+    if progress.dirty_rate:
+        yield f"{size(progress.dirty_rate)}/s written"
+    if progress.downtime_ms:
+        yield f"{progress.downtime_ms} ms expected"
+    if progress.iteration is not None:
+        yield f"iteration {progress.iteration}"
+
+
+def fit(parts: Iterable[str], width: int) -> str:
+    """Return as many parts as a line has room for, the first at least.
+
+    >>> fit(["97 %", "14.2 MiB left", "limit 600 ms"], 21)
+    '97 %, 14.2 MiB left'
+    """
+    line, *rest = parts
+    for part in rest:
+        longer = f"{line}, {part}"
+        if len(longer) > width:
+            break
+        line = longer
+    return line[:width]
 
 
 class Lines:
-    """Tells on lines that stay; of the job not more often than an interval.
-
-    :param limit_ms: the downtime limit; None for QEMU's default.
-    """
+    """Tells on lines that stay; of the job not more often than an interval."""
 
     def __init__(
         self,
-        limit_ms: int | None,
         *,
         interval_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limit_ms = limit_ms
         self._interval_s = interval_s
         self._clock = clock
         self._said_at = float("-inf")
@@ -120,11 +133,18 @@ class Lines:
         now = self._clock()
         if now - self._said_at >= self._interval_s:
             self._said_at = now
-            self.show(describe(progress, elapsed_s, self._limit_ms))
+            self.show(describe(progress, elapsed_s))
 
-    def show(self, text: str) -> None:
+    def downtime(self, advice: Advice) -> None:
+        """Tell that the downtime limit was raised, or does not do."""
+        if advice.action == "say":
+            self.warn(advice.why)
+        else:
+            self.say(f"  {advice.why}")
+
+    def show(self, parts: list[str]) -> None:
         """Write how far the job is."""
-        self.say(f"  {text}")
+        self.say(f"  {', '.join(parts)}")
 
     def end(self) -> None:
         """Be done."""
@@ -133,8 +153,8 @@ class Lines:
 class LiveLine(Lines):
     """Tells of the job on the terminal's last line, rewriting it."""
 
-    def __init__(self, limit_ms: int | None) -> None:
-        super().__init__(limit_ms, interval_s=0.0)
+    def __init__(self) -> None:
+        super().__init__(interval_s=0.0)
         self._shown = False
 
     def say(self, text: str) -> None:
@@ -142,10 +162,10 @@ class LiveLine(Lines):
         self.end()
         super().say(text)
 
-    def show(self, text: str) -> None:
+    def show(self, parts: list[str]) -> None:
         """Rewrite the last line."""
-        width = shutil.get_terminal_size().columns
-        _write(f"{_CLEAR_LINE}  {text}"[: len(_CLEAR_LINE) + width - 1])
+        room = shutil.get_terminal_size().columns - len("  ") - 1
+        _write(f"{_CLEAR_LINE}  {fit(parts, max(room, 1))}")
         self._shown = True
 
     def end(self) -> None:
@@ -172,9 +192,9 @@ def is_terminal() -> bool:
     )
 
 
-def teller(limit_ms: int | None) -> Lines:
+def teller() -> Lines:
     """Return what suits stderr."""
-    return LiveLine(limit_ms) if is_terminal() else Lines(limit_ms)
+    return LiveLine() if is_terminal() else Lines()
 
 
 def observer(lines: Lines, *, quiet: bool) -> Observer:

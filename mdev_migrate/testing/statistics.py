@@ -73,7 +73,10 @@ def _of_the_copy(
     host: "SimulatedHost", guest: str, share: float, state: "GuestState"
 ) -> dict[str, int]:
     figures = {
-        "downtime": state.max_downtime_ms,
+        # At first QEMU expects what it was told.
+        "downtime": max(SHORT_DOWNTIME_MS, host.required_downtime_ms)
+        if share == 1
+        else state.max_downtime_ms,
         "setup_time": 1,
         "memory_page_size": 4096,
         "memory_bps": MEMORY_BYTES_PER_S,

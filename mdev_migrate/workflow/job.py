@@ -7,11 +7,11 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable
 
-from mdev_migrate import exception
+from mdev_migrate import exception, model
 from mdev_migrate.host import Host, Journey
 from mdev_migrate.service import Limits
+from mdev_migrate.workflow.limit import DowntimeLimit
 from mdev_migrate.workflow.settling import after
 from mdev_migrate.workflow.values import Observer
 
@@ -26,18 +26,20 @@ class Job:
     :ivar error: what it raised, if it did.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - collaborators
         self,
         source: Host,
         instance_uuid: str,
         journey: Journey,
         limits: Limits,
         observer: Observer,
+        downtime_limit: DowntimeLimit,
     ) -> None:
         self._source = source
         self._instance_uuid = instance_uuid
         self._limits = limits
         self._observer = observer
+        self._downtime_limit = downtime_limit
         self._started = time.monotonic()
         self.ended = threading.Event()
         self.error: BaseException | None = None
@@ -65,40 +67,36 @@ class Job:
         return 0.0
 
     def watch(
-        self,
-        stop: threading.Event,
-        timeout_s: float | None,
-        once_begun: Callable[[], None],
+        self, stop: threading.Event, timeout_s: float | None
     ) -> str | None:
         """Watch the job until it ends, or is to be aborted.
 
         :param stop: aborts it when set.
-        :param once_begun: called when the job is first seen.
         :returns: why it must be aborted; None if it ended by itself.
         """
         deadline = after(timeout_s)
-        begun = False
         while not self.ended.wait(self._limits.poll_s):
             if stop.is_set():
                 return "on request"
             if time.monotonic() > deadline:
                 return f"not done within {timeout_s:g} s"
-            if self._look() and not begun:
-                begun = True
-                once_begun()
+            reason = self._look()
+            if reason is not None:
+                return reason
         return None
 
-    def _look(self) -> bool:
-        """Report how far the job is; tell whether there was one to see."""
+    def _look(self) -> str | None:
+        """Report how far the job is; return why it is to be aborted."""
         try:
             progress = self._source.progress(self._instance_uuid)
         except exception.HostError:
-            return False
-        if progress is None:
-            return False
-        elapsed = time.monotonic() - self._started
-        self._observer.progress(progress, elapsed)
-        return True
+            progress = None
+        if progress is not None:
+            elapsed = time.monotonic() - self._started
+            self._observer.progress(
+                self._downtime_limit.see(progress), elapsed
+            )
+        return self._downtime_limit.look(progress or model.JobProgress())
 
     def abort(self) -> None:
         """Abort the job until it ends, for ``limits.settle_s`` at most.

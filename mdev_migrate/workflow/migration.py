@@ -22,6 +22,7 @@ from mdev_migrate import exception, model
 from mdev_migrate.core import (
     allocation,
     claims,
+    downtime,
     guest_xml,
     pairing,
     phases,
@@ -35,6 +36,7 @@ from mdev_migrate.workflow import settling
 from mdev_migrate.workflow.check import GuestCheck
 from mdev_migrate.workflow.clearing import clear_behind
 from mdev_migrate.workflow.job import Job
+from mdev_migrate.workflow.limit import DowntimeLimit
 from mdev_migrate.workflow.recovery import settle
 from mdev_migrate.workflow.values import Observer, Options, Outcome, Silent
 
@@ -169,10 +171,12 @@ class GuestMigration:
             may_replace=self._may_replace,
             entering=self._enter,
         )
-        with self._undone_on_failure(guest, plan):
+        limit = self._downtime_limit(guest)
+        with self._undone_on_failure(guest, plan, limit):
             targets = pairing.pair_mdevs(report.wanted, plan.mdevs)
             self._outcome.target_mdevs = targets
-            self._migrate(guest, self._prepare(guest, targets))
+            journey = self._prepare(guest, targets, limit)
+            self._migrate(guest, journey, limit)
         try:
             self._verify(guest, targets)
         finally:
@@ -222,7 +226,10 @@ class GuestMigration:
 
     @contextmanager
     def _undone_on_failure(
-        self, guest: model.Guest, plan: allocation.AllocationPlan
+        self,
+        guest: model.Guest,
+        plan: allocation.AllocationPlan,
+        limit: DowntimeLimit,
     ) -> Iterator[None]:
         """Undo what the failed step left; the guest stayed where it was.
 
@@ -237,6 +244,8 @@ class GuestMigration:
                 error, _STAYED
             ):
                 raise
+            if not isinstance(error, exception.GuestLost):
+                self._put_back(limit)
             for problem in self._destination.roll_back(
                 guest.instance_uuid,
                 step,
@@ -246,7 +255,12 @@ class GuestMigration:
                 self._warn(f"not undone: {problem}")
             raise
 
-    def _prepare(self, guest: model.Guest, targets: dict[str, str]) -> Journey:
+    def _prepare(
+        self,
+        guest: model.Guest,
+        targets: dict[str, str],
+        limit: DowntimeLimit,
+    ) -> Journey:
         """Rewrite the guest's documents and set its downtime limit."""
         self._advance(Step.PREPARE, guest)
         uuid = guest.instance_uuid
@@ -258,7 +272,7 @@ class GuestMigration:
         if guest.persistent:
             inactive = rewrite(self._source.inactive_xml(uuid, secure=True))
         self._destination.await_targets(frozenset(targets.values()))
-        self._limit_downtime(guest)
+        limit.begin()
         if self._stop.is_set():
             raise exception.MigrationAborted(guest.name, "on request")
         return Journey(
@@ -270,13 +284,22 @@ class GuestMigration:
             flags=self._options.flags_for(guest)[0],
         )
 
-    def _limit_downtime(self, guest: model.Guest) -> None:
-        if self._options.max_downtime_ms is not None:
-            self._source.set_max_downtime(
-                guest.instance_uuid, self._options.max_downtime_ms
-            )
+    def _downtime_limit(self, guest: model.Guest) -> DowntimeLimit:
+        policy = downtime.Policy(self._options.downtime_bounds)
+        return DowntimeLimit(
+            self._source, guest.instance_uuid, policy, self._observer
+        )
 
-    def _migrate(self, guest: model.Guest, journey: Journey) -> None:
+    def _put_back(self, limit: DowntimeLimit) -> None:
+        """Leave the guest the downtime limit that it had before."""
+        try:
+            limit.put_back()
+        except exception.HostError as error:
+            self._warn(f"not undone: the downtime limit: {error}")
+
+    def _migrate(
+        self, guest: model.Guest, journey: Journey, limit: DowntimeLimit
+    ) -> None:
         """Run the migration job and see how it ends.
 
         :raises MigrationFailed: if the guest stayed on the source.
@@ -290,8 +313,9 @@ class GuestMigration:
             journey,
             self._destination.limits,
             self._observer,
+            limit,
         )
-        aborted = self._watch(job, guest)
+        aborted = self._watch(job)
         if job.ended.is_set() and job.error is None:
             return
         if job.error is not None and not isinstance(job.error, Exception):
@@ -317,19 +341,10 @@ class GuestMigration:
                 getattr(job.error, "reason", str(job.error)),
             ) from job.error
 
-    def _watch(self, job: Job, guest: model.Guest) -> str | None:
+    def _watch(self, job: Job) -> str | None:
         """Watch the job, and abort it for the reason that is returned."""
-
-        def limit_downtime() -> None:
-            try:
-                self._limit_downtime(guest)
-            except exception.HostError as error:
-                self._warn(f"the downtime limit may not hold: {error}")
-
         try:
-            reason = job.watch(
-                self._stop, self._options.timeout_s, limit_downtime
-            )
+            reason = job.watch(self._stop, self._options.timeout_s)
         except KeyboardInterrupt:
             reason = "on request"
         if reason is not None:

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation, pairing, precheck, transport
+from mdev_migrate.core import (
+    allocation,
+    downtime,
+    pairing,
+    precheck,
+    transport,
+)
 from mdev_migrate.core.phases import Step
 
 
@@ -19,8 +25,12 @@ class Options:
         destination's; by default the URI that this program uses.
     :ivar migrate_uri: where the guest's memory is sent; None lets libvirt
         choose.
-    :ivar max_downtime_ms: how long the guest may stand still; None keeps
-        QEMU's default of 300 ms, which a large device state will not meet.
+    :ivar downtime_ms: how long the guest may stand still at first; None for
+        300 ms, or for ``max_downtime_ms`` if that is less.
+    :ivar max_downtime_ms: how long it may stand still at most: the limit is
+        raised up to this if the migration would not end otherwise.
+    :ivar stall_timeout_s: aborts a migration that came no nearer to its end
+        for so long; None for none.
     :ivar bandwidth: MiB/s; None for no limit.
     :ivar timeout_s: aborts a migration that takes longer; None for none.
     :ivar flags: further virDomainMigrateFlags; what a guest with mdevs
@@ -29,7 +39,9 @@ class Options:
 
     peer_uri: str | None = None
     migrate_uri: str | None = None
-    max_downtime_ms: int | None = None
+    downtime_ms: int | None = None
+    max_downtime_ms: int = downtime.CEILING_MS
+    stall_timeout_s: float | None = downtime.STALL_TIMEOUT_S
     bandwidth: int | None = None
     timeout_s: float | None = None
     flags: int = 0
@@ -43,13 +55,19 @@ class Options:
             return transport.drop_unsupported(flags)
         return flags, ()
 
+    @property
+    def downtime_bounds(self) -> downtime.Bounds:
+        """Return the bounds of the downtime limit."""
+        return downtime.Bounds(
+            self.downtime_ms, self.max_downtime_ms, self.stall_timeout_s
+        )
+
     def check(self) -> None:
         """Refuse values out of bounds.
 
         :raises OptionInvalid: if one is.
         """
-        if self.max_downtime_ms is not None:
-            transport.check_max_downtime(self.max_downtime_ms)
+        self.downtime_bounds.check()
         for name, value in (
             ("bandwidth", self.bandwidth),
             ("time limit", self.timeout_s),
@@ -73,6 +91,10 @@ class Observer(Protocol):
         """Hear how far the migration job is."""
         ...
 
+    def downtime(self, advice: downtime.Advice) -> None:
+        """Hear that the downtime limit was raised, or does not do."""
+        ...
+
 
 class Silent:
     """An observer that does not listen."""
@@ -85,6 +107,9 @@ class Silent:
 
     def progress(self, progress: model.JobProgress, elapsed_s: float) -> None:
         """Hear how far the migration job is."""
+
+    def downtime(self, advice: downtime.Advice) -> None:
+        """Hear that the downtime limit was raised, or does not do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,7 +295,7 @@ class TestProcess:
         code, said = run_on_terminal(columns=130)
 
         assert code == 0
-        assert "\r\x1b[K  RAM " in said
+        assert " left, limit 300 ms, " in said
         assert "\x1b[32mpassed" in said
         assert "─" in said
 

@@ -233,7 +233,7 @@ class TestNotMigrated:
     def test_timeout(self, world: World):
         """A migration that takes too long is aborted and undone."""
         world.add_guest()
-        world.source.required_downtime_ms = 900
+        world.source.required_downtime_ms = 20_000
 
         answer = world.run(
             "migrate", "vm", "--to", world.there, "--timeout", "0.1", "--json"
@@ -331,7 +331,7 @@ class TestSignals:
     def test_stops_in_order(self, world: World, number: signal.Signals):
         """A signal aborts the migration and undoes what was prepared."""
         world.add_guest()
-        world.source.required_downtime_ms = 900
+        world.source.required_downtime_ms = 20_000
         before = [signal.getsignal(each) for each in SIGNALS]
 
         def pace(step: testing.Step) -> None:
@@ -352,7 +352,7 @@ class TestSignals:
     def test_second_signal_asks_for_patience(self, world: World):
         """A rollback is not interrupted; who is impatient is told so."""
         world.add_guest()
-        world.source.required_downtime_ms = 900
+        world.source.required_downtime_ms = 20_000
 
         def pace(step: testing.Step) -> None:
             if (step.phase, step.number) == ("copy", 3):
@@ -385,24 +385,41 @@ class TestSignals:
         assert (answer.code, "asked to stop" in answer.err) == (0, False)
 
 
+#: What is told of a job, the most important first.
+ALL_PARTS = (
+    "99 %",
+    "14.0 MiB left",
+    "limit 600 ms",
+    "about 5 s left",
+    "4.0 MiB/s",
+    "1.0 MiB/s written",
+    "9300 ms expected",
+    "iteration 5",
+    "device state 1.0 MiB",
+    "of 3.0 GiB",
+    "12.3 s",
+)
+
+
 class TestProgress:
     def test_few_lines_without_a_terminal(self, capsys):
         """A log gets a line when an interval is over, not at every look."""
         times = iter([0.0, 1.0, 4.9, 5.0, 6.0])
-        lines = progress.Lines(500, interval_s=5, clock=lambda: next(times))
+        lines = progress.Lines(interval_s=5, clock=lambda: next(times))
         job = JobProgress(
             data_total=2**22,
             data_processed=2**23,
             data_remaining=3 * 2**20,
             rate=2**20,
+            limit_ms=500,
         )
 
         for elapsed in range(5):
             lines.progress(job, elapsed)
 
         assert capsys.readouterr().err.splitlines() == [
-            f"  RAM 25 % of 4.0 MiB, 3.0 MiB left, 1.0 MiB/s, about 3 s "
-            f"left, device state unknown, downtime limit 500 ms, {elapsed}.0 s"
+            f"  25 %, 3.0 MiB left, limit 500 ms, about 3 s left, 1.0 MiB/s, "
+            f"of 4.0 MiB, {elapsed}.0 s"
             for elapsed in (0, 3)
         ]
 
@@ -416,16 +433,49 @@ class TestProgress:
             dirty_rate=2**28,
         )
 
-        assert progress.describe(job, 3.0, None).startswith(
-            "RAM 50 % of 1024.0 MiB, 512.0 MiB left, 128.0 MiB/s, "
-            "no end at this rate, "
+        assert progress.describe(job, 3.0) == [
+            "50 %",
+            "512.0 MiB left",
+            "no end at this rate",
+            "128.0 MiB/s",
+            "256.0 MiB/s written",
+            "of 1.0 GiB",
+            "3.0 s",
+        ]
+
+    @pytest.mark.parametrize(
+        ("width", "shown"),
+        [
+            (200, len(ALL_PARTS)),
+            (80, 6),
+            (40, 3),
+            (15, 1),
+        ],
+    )
+    def test_narrow_terminal(self, width, shown):
+        """The most important stays, and no part is cut in its middle."""
+        job = JobProgress(
+            data_total=3 << 30,
+            data_remaining=14 << 20,
+            rate=4 << 20,
+            dirty_rate=1 << 20,
+            limit_ms=600,
+            downtime_ms=9300,
+            iteration=5,
+            device_transferred=1 << 20,
         )
+
+        line = progress.fit(progress.describe(job, 12.3), width)
+
+        assert line == ", ".join(ALL_PARTS[:shown])
 
     def test_nothing_is_known_yet(self):
         """Before the first look of QEMU's there are no totals."""
-        assert progress.describe(JobProgress(), 0.5, None) == (
-            "RAM unknown, device state unknown, downtime limit 300 ms, 0.5 s"
-        )
+        assert progress.describe(JobProgress(limit_ms=300), 0.5) == [
+            "nothing sent yet",
+            "limit 300 ms",
+            "0.5 s",
+        ]
 
     def test_nobody_listens(self, world: World, monkeypatch):
         """A terminal that is gone does not come between guest and host."""

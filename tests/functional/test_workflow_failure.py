@@ -7,10 +7,11 @@ import threading
 import libvirt
 import pytest
 
-from mdev_migrate import exception, service, testing
-from mdev_migrate.core import claims
+from mdev_migrate import exception, model, service, testing
+from mdev_migrate.core import claims, downtime
 from mdev_migrate.core.phases import Step
 from mdev_migrate.workflow import GuestMigration, Options, Outcome
+from mdev_migrate.workflow.limit import DowntimeLimit
 from tests import builders, scenes
 
 TYPES = ("mtty-1", "mtty-2")
@@ -309,7 +310,7 @@ def test_stop_aborts(phase):
     """The job is aborted on request, and everything is undone."""
     scene = scenes.Scene(TYPES, SPARE)
     stop = threading.Event()
-    scene.here.required_downtime_ms = 10_000
+    scene.here.required_downtime_ms = 20_000
     number = 3 if phase == "copy" else 0
     scene.group.pace = _at(phase, number, stop.set)
 
@@ -335,7 +336,7 @@ def test_stop_before_the_migration(step):
 def test_interrupt_during_the_copy():
     """Ctrl-C aborts the job as a request does."""
     scene = scenes.Scene(TYPES, SPARE)
-    scene.here.required_downtime_ms = 10_000
+    scene.here.required_downtime_ms = 20_000
 
     class Interrupted(scenes.Silent):
         def progress(self, progress, elapsed_s):
@@ -364,13 +365,126 @@ def test_interrupt_before_the_migration():
 def test_time_limit():
     """A migration that does not converge is aborted after its time."""
     scene = scenes.Scene(TYPES, SPARE)
-    scene.here.required_downtime_ms = 10_000
+    scene.here.required_downtime_ms = 20_000
 
     outcome = scene.migrate(options=Options(timeout_s=0.02))
 
     scene.here.required_downtime_ms = 0
     assert str(outcome.error).endswith("not done within 0.02 s")
     _assert_undone_and_retried(scene, outcome)
+
+
+class _Hears(scenes.Silent):
+    """Hears what is done about the downtime limit."""
+
+    def __init__(self):
+        self.advices = []
+        self.limits = []
+
+    def progress(self, progress, elapsed_s):
+        self.limits.append(progress.limit_ms)
+
+    def downtime(self, advice):
+        self.advices.append(advice)
+
+
+def _limit_of(scene):
+    """Return the downtime limit that QEMU has, whoever asks."""
+    return scene.here.guests.state(builders.INSTANCE).max_downtime_ms
+
+
+def test_a_guest_that_never_fits_is_given_up():
+    """What does not end is said, aborted, and leaves nothing behind."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.required_downtime_ms = 20_000
+    hears = _Hears()
+
+    outcome = scene.migrate(
+        options=Options(max_downtime_ms=1000, stall_timeout_s=0.2),
+        observer=hears,
+    )
+
+    scene.here.required_downtime_ms = 0
+    assert [a.action for a in hears.advices] == ["raise", "say"]
+    assert hears.advices[-1].needed_ms == 20_000
+    assert isinstance(outcome.error, exception.MigrationAborted)
+    assert "for 0.2 s with a downtime limit of 1000 ms; about 20000 ms" in str(
+        outcome.error
+    )
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_the_limit_stayed_on_the_source():
+    """A migration that fails puts the guest's downtime limit back."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.guests.state(builders.INSTANCE).max_downtime_ms = 777
+    scene.group.pace = _at("load", 0, _raise(_error()))
+
+    outcome = scene.migrate(options=Options(downtime_ms=5000))
+
+    assert outcome.step == Step.MIGRATE
+    assert _limit_of(scene) == 777
+
+
+def test_the_limit_cannot_be_put_back():
+    """That is said; all else is undone."""
+    scene = scenes.Scene(TYPES, SPARE)
+    refusal = testing.fail(_error("no such parameter"))
+
+    def spoil():
+        scene.group.faults.on("migrateSetMaxDowntime", refusal, host="host-a")
+        raise _error()
+
+    scene.group.pace = _at("load", 0, spoil)
+
+    outcome = scene.migrate(options=Options(downtime_ms=5000))
+
+    assert (
+        "not undone: the downtime limit: host host-a: "
+        "virDomainMigrateSetMaxDowntime failed: internal error: no such "
+        "parameter"
+    ) in outcome.warnings
+    assert not scene.claimed()
+
+
+def test_what_is_shown_is_what_holds():
+    """A step that libvirt refuses is a warning, and is not shown as done."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.required_downtime_ms = 20_000
+    hears = _Hears()
+    said = []
+    hears.warn = said.append
+    scene.group.faults.on(
+        "migrateSetMaxDowntime", testing.fail(_error("too much")), nth=3
+    )
+
+    scene.migrate(
+        options=Options(max_downtime_ms=600, stall_timeout_s=0.2),
+        observer=hears,
+    )
+
+    assert set(hears.limits) == {300}
+    assert any("the downtime limit may not hold: " in text for text in said)
+
+
+def test_a_guest_that_stands_still_is_not_aborted():
+    """The device's state may take longer than the patience for a copy."""
+    scene = scenes.Scene(TYPES, SPARE)
+    impatient = downtime.Policy(downtime.Bounds(stall_timeout_s=0.0))
+    limit = DowntimeLimit(
+        scene.host(scene.here), builders.INSTANCE, impatient, scenes.Silent()
+    )
+    reasons = {}
+
+    def pace(step):
+        if (step.phase, step.number) in (("copy", 3), ("load", 0)):
+            reasons[step.phase] = limit.look(model.JobProgress())
+
+    scene.group.pace = pace
+
+    scene.migrate()
+
+    assert reasons == {"copy": "nothing was sent for 0 s", "load": None}
 
 
 def test_busy_target_keeps_its_claim():
