@@ -9,7 +9,7 @@
     |   |   |-- LibvirtTooOld, QemuTooOld, KernelTooOld
     |   |-- GuestNotFound, GuestNotRunning, SameHost
     |   |-- GuestMdevNotListed, GuestMdevUnreadable
-    |   |-- GuestMdevTwice, MdevUnderTwoParents
+    |   |-- GuestMdevTwice, GuestMdevByOptions, MdevUnderTwoParents
     |   |-- GuestHasViommu, MigrationBlocked
     |   |-- MdevTypeMissing, DeviceApiMissing, TooFewMdevs
     |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
@@ -451,6 +451,31 @@ class GuestMdevTwice(PreCheckError):
 
     def __str__(self) -> str:
         return f"the guest's XML names mdev {self.uuid} more than once"
+
+
+@dataclass(eq=False)
+class GuestMdevByOptions(PreCheckError):
+    """A guest has mdevs that libvirt does not know of.
+
+    Options for QEMU name them. libvirt does not compare these, nor keep
+    others off such an mdev, and nobody can tell what else they depend on.
+    """
+
+    code = "guest-mdev-by-options"
+    hint = (
+        "shut the guest off, give it the mdev as <hostdev type='mdev'> in "
+        "place of the option, and start it again"
+    )
+
+    guest: str
+    uuids: frozenset[str]
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: has mdevs by options for QEMU "
+            "(<qemu:commandline> or <qemu:override>) and not as hostdevs, "
+            f"where they can be replaced: {_join(self.uuids)}"
+        )
 
 
 @dataclass(eq=False)

@@ -191,11 +191,11 @@ class LibvirtHost:
         self,
         uri: str,
         *,
-        kernel: str | None = None,
+        kernel: str | model.Version | None = None,
         opener: Callable[[str], Connection] = connect,
     ) -> None:
         self._uri = uri
-        self._kernel = kernel
+        self._kernel = None if kernel is None else str(kernel)
         self._opener = opener
         self._connection = opener(uri)
         self.claims = libvirt_claims.LibvirtClaims(

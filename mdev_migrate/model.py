@@ -180,7 +180,8 @@ class Guest:
     :ivar persistent: has a definition that survives its shutdown.
     :ivar suspended: paused by somebody, or for an error of its own: what a
         guest whose memory is still coming in cannot be.
-    :ivar mdevs: UUIDs in its live and its inactive XML.
+    :ivar mdevs: UUIDs in its live and its inactive XML, in whatever way it
+        names them.
     """
 
     name: str

@@ -101,8 +101,10 @@ class Guest:
         dump_migratable: bool = False,
     ) -> str:
         """Return the document, as it may be sent if asked so."""
-        flag = libvirt.VIR_DOMAIN_XML_MIGRATABLE
-        return self._domain.XMLDesc(flag if dump_migratable else 0)
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE if dump_inactive else 0
+        if dump_migratable:
+            flags |= libvirt.VIR_DOMAIN_XML_MIGRATABLE
+        return self._domain.XMLDesc(flags)
 
     def migrate(
         self,

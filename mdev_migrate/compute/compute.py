@@ -134,9 +134,12 @@ class MdevCompute:
         """
         domain_xml = ""
         guest_mdevs: tuple[model.GuestMdev, ...] = ()
+        by_options: frozenset[str] = frozenset()
         with self.host.looking(instance):
             domain_xml = self.host.domain_xml(instance)
             guest_mdevs = guest_xml.read_mdevs(domain_xml)
+            by_options = guest_xml.mdevs_by_options(domain_xml)
+        precheck.check_replaceable(objects.instance_uuid(instance), by_options)
         if not guest_mdevs:
             return {}
         if flavors.wants_accelerators(instance):

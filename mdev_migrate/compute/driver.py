@@ -316,7 +316,9 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
             assigned = super()._get_all_assigned_mediated_devices(instance)
         if instance is not None:
             promises.hold(assigned)
-        return {**promised, **assigned}
+            return assigned
+        unseen = self.mdev_migration.host.held_besides(assigned)
+        return {**promised, **unseen, **assigned}
 
     def _allocate_mdevs(self, allocations: Any) -> Any:
         """Let Nova choose mdevs for a boot, and hold them until it is up."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from oslo_log import log
@@ -167,8 +167,13 @@ class DriverHost:
 
     def _read_guest(self, guest: Any) -> model.Guest:
         state = guest.get_power_state(self._driver._host)
+        active = state in (_RUNNING, _PAUSED)
+        persistent = bool(guest.has_persistent_configuration())
+        documents = [guest.get_xml_desc()]
+        if active and persistent:
+            documents.append(guest.get_xml_desc(dump_inactive=True))
         try:
-            mdevs = guest_xml.named_mdevs(guest.get_xml_desc())
+            mdevs = [guest_xml.named_mdevs(text) for text in documents]
         except exception.XmlMalformed as error:
             raise exception.XmlMalformed(
                 f"{error.document} of {guest.uuid}", error.reason
@@ -176,11 +181,31 @@ class DriverHost:
         return model.Guest(
             name=str(guest.uuid),
             instance_uuid=str(guest.uuid),
-            active=state in (_RUNNING, _PAUSED),
+            active=active,
             running=state == _RUNNING,
-            persistent=bool(guest.has_persistent_configuration()),
-            mdevs=mdevs,
+            persistent=persistent,
+            mdevs=frozenset().union(*mdevs),
         )
+
+    def held_besides(self, assigned: Collection[str]) -> dict[str, str]:
+        """Return the mdevs that guests hold and that Nova does not see.
+
+        It looks at the hostdevs of a guest as it runs. Options for QEMU name
+        mdevs too, and so does what a guest is to start with next.
+
+        :param assigned: UUIDs of the mdevs that Nova knows to be assigned.
+        :returns: the guest's UUID by UUID of the mdev, if that exists.
+        :raises LibvirtFailed: if guests or mdevs cannot be listed.
+        """
+        held = {
+            uuid: guest.instance_uuid
+            for guest in self._guests()
+            for uuid in guest.mdevs - set(assigned)
+        }
+        if not held:
+            return {}
+        existing = {mdev.uuid for mdev in self.mdevs()}
+        return {uuid: held[uuid] for uuid in held.keys() & existing}
 
     def wants_mdevs(self, instance: Any) -> bool:
         """Tell from its flavor whether an instance has mdevs."""

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read and replace the mdevs of a domain's XML.
 
-A hostdev of type ``mdev`` names its mdev in ``source/address@uuid``. All
-else in a document is foreign: it is never looked at, and comes out as it
-went in.
+A hostdev of type ``mdev`` names its mdev in ``source/address@uuid``. QEMU can
+also be given one by options that libvirt hands through: ``sysfsdev`` in
+``<qemu:commandline>`` or ``<qemu:override>``. libvirt keeps no book of those,
+and they are never rewritten. All else in a document is foreign: it is never
+looked at, and comes out as it went in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 
 from lxml import etree
@@ -21,6 +24,14 @@ _HOSTDEVS = "devices/hostdev[@type='mdev']"
 _ADDRESS = "source/address"
 _VIOMMU = "devices/iommu"
 _DOCUMENT = "domain XML"
+#: Options for one hypervisor: ``qemu:commandline``, ``qemu:override``.
+_HYPERVISOR = "{http://libvirt.org/schemas/domain/"
+#: What an option is about that names a device by its path in sysfs.
+_BY_PATH = re.compile("sysfsdev|/sys/")
+#: A part of a path that is a UUID and no more.
+_UUID_PART = re.compile(
+    r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b(?![-.])", re.I
+)
 
 
 def _hostdevs(
@@ -62,17 +73,40 @@ def read_mdevs(domain_xml: str) -> tuple[model.GuestMdev, ...]:
 
 
 def named_mdevs(domain_xml: str) -> frozenset[str]:
-    """Return the UUIDs of all mdevs that a domain's XML names.
+    """Return the UUIDs of all mdevs that a domain's XML names, in any way.
 
     For guests that are not ours to judge: what cannot be read is skipped.
 
     :raises XmlMalformed: if the document as a whole cannot be read.
     """
-    named = set()
-    for address in _parse(domain_xml).iterfind(f"{_HOSTDEVS}/{_ADDRESS}"):
+    domain = _parse(domain_xml)
+    named = set(_by_options(domain))
+    for address in domain.iterfind(f"{_HOSTDEVS}/{_ADDRESS}"):
         with contextlib.suppress(ValueError):
             named.add(model.normalise_uuid(address.get("uuid", "")))
     return frozenset(named)
+
+
+def mdevs_by_options(domain_xml: str) -> frozenset[str]:
+    """Return the UUIDs of the mdevs that QEMU is given by options.
+
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    return frozenset(_by_options(_parse(domain_xml)))
+
+
+def _by_options(domain: etree._Element) -> Iterator[str]:
+    """Yield the UUID of each mdev that an option names by its path.
+
+    The option may be ``-device`` or ``-set``, in words or in JSON, which may
+    write ``\\/`` for a slash, or a property of its own.
+    """
+    for element in domain.iter(etree.Element):
+        if not str(element.tag).startswith(_HYPERVISOR):
+            continue
+        text = " ".join(map(str, element.attrib.values())).replace("\\/", "/")
+        if _BY_PATH.search(text):
+            yield from map(str.lower, _UUID_PART.findall(text))
 
 
 def read_viommu(domain_xml: str) -> str | None:

@@ -165,6 +165,18 @@ def check_unknown_there(
     return f"guest {guest.name} can be defined on {destination.host}"
 
 
+def check_replaceable(guest: str, by_options: Iterable[str]) -> None:
+    """Need a guest whose mdevs are all hostdevs.
+
+    :param guest: its name.
+    :param by_options: UUIDs of the mdevs that options for QEMU name.
+    :raises GuestMdevByOptions: if there are any.
+    """
+    uuids = frozenset(by_options)
+    if uuids:
+        raise exception.GuestMdevByOptions(guest, uuids)
+
+
 def check_readable(destination: model.Inventory) -> str:
     """Say what of a destination had to be left out.
 

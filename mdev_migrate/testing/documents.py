@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How are the XML documents of a simulated host read and written?"""
 
+import contextlib
+import json
 from collections.abc import Iterable, Sequence
 
 from lxml import etree
@@ -10,6 +12,8 @@ _PARSER = etree.XMLParser(
 )
 _MDEV_ADDRESSES = "devices/hostdev[@type='mdev']/source/address"
 _FIRST_BUS = 2
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+_ARG = f"{_QEMU}arg"
 
 #: An XML element; lxml gives it no public class.
 Element = etree._Element
@@ -35,6 +39,35 @@ def assigned_mdevs(domain: Element) -> list[str]:
         address.get("uuid", "").lower()
         for address in domain.iterfind(_MDEV_ADDRESSES)
     ]
+
+
+def mdevs_by_options(elements: Iterable[Element]) -> list[str]:
+    """Return the UUIDs of the mdevs that options for QEMU open.
+
+    :param elements: ``qemu:commandline``, ``qemu:override`` and the like.
+    """
+    paths: list[str] = []
+    for element in elements:
+        arguments = [arg.get("value", "") for arg in element.iterfind(_ARG)]
+        paths += map(_sysfsdev, arguments)
+        paths += [
+            found.get("value", "")
+            for found in element.iter(f"{_QEMU}property")
+            if found.get("name") == "sysfsdev"
+        ]
+    return [path.rpartition("/")[2].lower() for path in paths if path]
+
+
+def _sysfsdev(argument: str) -> str:
+    """Return which device's path an argument of QEMU's names, if any."""
+    if argument.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return str(json.loads(argument).get("sysfsdev", ""))
+    for option in argument.split(","):
+        name, _, value = option.partition("=")
+        if name.rpartition(".")[2] == "sysfsdev":
+            return value
+    return ""
 
 
 def text_of(root: Element, path: str) -> str:

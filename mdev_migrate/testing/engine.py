@@ -204,6 +204,11 @@ class Engine:
         document = self._guests[uuid].XMLDesc(flags)
         return documents.assigned_mdevs(documents.parse(document))
 
+    def mdevs_by_options(self, uuid: str, *, live: bool) -> list[str]:
+        """Return the UUIDs of the mdevs that QEMU is given by options."""
+        asides = self._live if live else self._config
+        return documents.mdevs_by_options(asides[uuid].elements)
+
     def _remember(
         self, guest: Any, asides: dict[str, _Aside], aside: _Aside
     ) -> str:

@@ -93,7 +93,9 @@ class GuestTable:
         users: dict[str, list[str]] = {}
         flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
         for uuid in self.engine.uuids(flags):
-            for mdev_uuid in self.engine.mdevs(uuid):
+            opened = self.engine.mdevs(uuid)
+            opened += self.engine.mdevs_by_options(uuid, live=True)
+            for mdev_uuid in opened:
                 users.setdefault(mdev_uuid, []).append(self.engine.name(uuid))
         return users
 
@@ -108,24 +110,27 @@ class GuestTable:
         if self.engine.is_active(uuid):
             raise errors.invalid("domain is already running")
         self._take_mdevs(self.engine.mdevs(uuid), may_resume=False)
+        self._open(self.engine.mdevs_by_options(uuid, live=False))
         self.engine.start(uuid)
         self._started(uuid)
 
     def create(self, document: str) -> str:
         """Start a guest from a document and return its UUID."""
-        mdevs, _ = self._tried(document)
+        mdevs, opened, _ = self._tried(document)
         self._take_mdevs(mdevs, may_resume=False)
+        self._open(opened)
         uuid = self.engine.create(document)
         self._started(uuid)
         return uuid
 
     def receive(self, document: str) -> str:
         """Start a guest whose memory is about to come in."""
-        mdevs, uuid = self._tried(document)
+        mdevs, opened, uuid = self._tried(document)
         if self.engine.is_active(uuid):
             name = self.engine.name(uuid)
             raise errors.invalid(f"domain '{name}' is already active")
         self._take_mdevs(mdevs, may_resume=True)
+        self._open(opened)
         self.engine.create(document)
         self.engine.suspend(uuid)
         self.state(uuid).incoming = True
@@ -244,11 +249,24 @@ class GuestTable:
     def _announce(self, uuid: str, event: int, detail: int = 0) -> None:
         self._host.announce_guest(uuid, event, detail)
 
-    def _tried(self, document: str) -> tuple[list[str], str]:
-        """Parse a document on the side: return its mdevs and UUID."""
+    def _tried(self, document: str) -> tuple[list[str], list[str], str]:
+        """Parse a document on the side.
+
+        :returns: its mdevs, those that only QEMU knows of, and its UUID.
+        """
         trial = Engine()
         uuid = trial.define(document)
-        return trial.mdevs(uuid), uuid
+        opened = trial.mdevs_by_options(uuid, live=False)
+        return trial.mdevs(uuid), opened, uuid
+
+    def _open(self, mdevs: list[str]) -> None:
+        """Let QEMU open mdevs that libvirt knows nothing of."""
+        for mdev_uuid in mdevs:
+            if self._host.devices.active(mdev_uuid) is None:
+                raise _qemu_ended(mdev_uuid, "No such file or directory")
+            if mdev_uuid in self.used_mdevs():
+                raise _qemu_ended(mdev_uuid, "Device or resource busy")
+        self._refuse_spoiled(mdevs)
 
     def _take_mdevs(self, mdevs: list[str], may_resume: bool) -> None:
         used = self.used_mdevs()
@@ -259,6 +277,8 @@ class GuestTable:
                     f"mediated device '{mdev_uuid}' not found",
                     libvirt.VIR_FROM_NONE,
                 )
+            if mdev_uuid in self._used_unseen():
+                raise _qemu_ended(mdev_uuid, "Device or resource busy")
             if mdev_uuid in used:
                 raise errors.invalid(
                     f"mediated device {mdev_uuid} is in use by driver QEMU, "
@@ -267,6 +287,15 @@ class GuestTable:
                 )
         if not may_resume:
             self._refuse_spoiled(mdevs)
+
+    def _used_unseen(self) -> set[str]:
+        """Return the mdevs in use that libvirt keeps no book of."""
+        flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        return {
+            mdev_uuid
+            for uuid in self.engine.uuids(flags)
+            for mdev_uuid in self.engine.mdevs_by_options(uuid, live=True)
+        }
 
     def _refuse_spoiled(self, mdevs: list[str]) -> None:
         for mdev_uuid in mdevs:
@@ -277,3 +306,11 @@ class GuestTable:
                     "which a failed incoming migration had left resuming"
                 )
                 raise errors.connection_broke()
+
+
+def _qemu_ended(mdev_uuid: str, reason: str) -> libvirt.libvirtError:
+    """Return what libvirt says of a QEMU that could not open an mdev."""
+    return errors.internal(
+        "QEMU unexpectedly closed the monitor: qemu-system-x86_64: -device "
+        f"vfio-pci: vfio {mdev_uuid}: error getting device: {reason}"
+    )

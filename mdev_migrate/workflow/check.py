@@ -124,8 +124,15 @@ class GuestCheck:
         """Check what the guest's documents say."""
         guest = findings.guest
         live = self._source.live_xml(guest.instance_uuid)
+        inactive = None
+        if guest.persistent:
+            inactive = self._source.inactive_xml(guest.instance_uuid)
 
         def check_mdevs() -> str:
+            for document in filter(None, (live, inactive)):
+                precheck.check_replaceable(
+                    guest.name, guest_xml.mdevs_by_options(document)
+                )
             findings.wanted = precheck.source_mdevs(
                 guest, guest_xml.read_mdevs(live), findings.here
             )
@@ -135,9 +142,8 @@ class GuestCheck:
             )
 
         def check_inactive() -> str:
-            if not guest.persistent:
+            if inactive is None:
                 return "the guest is transient: it has no inactive XML"
-            inactive = self._source.inactive_xml(guest.instance_uuid)
             return precheck.check_same_mdevs(
                 guest_xml.read_mdevs(live), guest_xml.read_mdevs(inactive)
             )
