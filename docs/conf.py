@@ -21,6 +21,7 @@ extensions = [
     "error_table",
     "pictures",
     "release_notes",
+    "results_table",
 ]
 exclude_patterns = ["_build"]
 

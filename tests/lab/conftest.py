@@ -10,6 +10,7 @@ import pytest
 from labhost import state
 from labhost.layout import WorkFolder
 
+from tests import results
 from tests.lab.command import Command
 from tests.lab.hosts import LabHost
 from tests.lab.scenes import Guest, Scene
@@ -27,6 +28,7 @@ def hosts() -> tuple[LabHost, LabHost]:
     one, other = (LabHost(started[name]) for name in sorted(started))
     one.clean()
     other.clean()
+    results.found_versions.update(one.versions())
     return one, other
 
 

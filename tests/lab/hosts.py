@@ -68,6 +68,16 @@ class LabHost:
         assert answer.status == 0, f"{script}: {answer}"
         return answer.stdout
 
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what runs on it, by name."""
+        with contextlib.closing(self.open()) as host:
+            facts = host.facts()
+        return {
+            "libvirt": str(facts.libvirt),
+            "qemu": str(facts.qemu),
+            "linux": self.run("uname -r").strip(),
+        }
+
     def libvirtd(self, action: str) -> None:
         """Start, stop, kill, freeze or thaw the host's libvirtd."""
         self.run(f"/lab/libvirtd {action}")
