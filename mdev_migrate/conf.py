@@ -4,9 +4,9 @@
 from mdev_migrate.compute.conf import (
     GROUP,
     OPTIONS,
-    limits,
+    Options,
     list_opts,
     register,
 )
 
-__all__ = ["GROUP", "OPTIONS", "limits", "list_opts", "register"]
+__all__ = ["GROUP", "OPTIONS", "Options", "list_opts", "register"]

@@ -1,14 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of a compute service, group ``[mdev_migrate]``."""
+"""The options of a compute service, group ``[mdev_migrate]``.
+
+They are read when the service starts, which it does not with one that
+cannot be used, and again before each migration. Nothing reads them while a
+migration is under way: what fails there hurts a guest that runs well.
+"""
 
 from __future__ import annotations
 
+import math
+import pathlib
+import weakref
+from dataclasses import dataclass
 from typing import Any
 
-from oslo_config import cfg
+from oslo_config import cfg, types
+from oslo_log import log
 
+from mdev_migrate import exception
 from mdev_migrate.core import transport
 from mdev_migrate.service import Limits
+
+LOG = log.getLogger(__name__)
+
+
+class _Unusable(ValueError):
+    """What was found in place of what is needed."""
+
+    def __init__(self, found: Any, needed: str) -> None:
+        super().__init__(f"{found!r} found, {needed} needed")
+        self.found = repr(found)
+        self.needed = needed
+
+
+class _Milliseconds(types.Integer):
+    """A downtime limit that QEMU takes, or 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=transport.MAX_DOWNTIME_MS)
+
+    def __call__(self, value: Any) -> int:
+        needed = f"0 to {transport.MAX_DOWNTIME_MS} milliseconds"
+        try:
+            found = super().__call__(value)
+        except ValueError as error:
+            raise _Unusable(value, needed) from error
+        if found is None:
+            raise _Unusable(value, needed)
+        return int(found)
+
+
+class _Seconds(types.Float):
+    """A time that one can wait for; types.Float takes nan, too."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0.0)
+
+    def __call__(self, value: Any) -> float:
+        needed = "0 or more seconds"
+        try:
+            found = super().__call__(value)
+        except ValueError as error:
+            raise _Unusable(value, needed) from error
+        if found is None or not math.isfinite(found):
+            raise _Unusable(value, needed)
+        return float(found)
+
+
+class _Folder(types.String):
+    """An absolute path: the service's working folder means nothing."""
+
+    def __call__(self, value: Any) -> str:
+        found = str(super().__call__(value))
+        if not pathlib.PurePath(found).is_absolute():
+            raise _Unusable(value, "an absolute path")
+        return found
 
 
 def _flow(text: str) -> str:
@@ -22,11 +88,10 @@ GROUP = cfg.OptGroup(
 )
 
 OPTIONS = [
-    cfg.IntOpt(
+    cfg.Opt(
         "max_downtime",
+        type=_Milliseconds(),
         default=10_000,
-        min=0,
-        max=transport.MAX_DOWNTIME_MS,
         mutable=True,
         help=_flow("""\
 How long a guest with mdevs may stand still at most while it switches over to
@@ -39,8 +104,9 @@ for less. Applies to guests with mdevs alone; 0 gives them the limit of all
 others, ``[libvirt]live_migration_downtime``.
 """),
     ),
-    cfg.StrOpt(
+    cfg.Opt(
         "state_dir",
+        type=_Folder(),
         default="/var/lib/mdev-migrate",
         help=_flow("""\
 Folder for the ledger of target mdevs that are claimed for incoming
@@ -50,18 +116,18 @@ so that it and Nova see each other's claims on this host; give the command any
 other folder with ``--state-dir``.
 """),
     ),
-    cfg.FloatOpt(
+    cfg.Opt(
         "listed_timeout",
+        type=_Seconds(),
         default=10.0,
-        min=0.0,
         help=_flow("""\
 How long to wait, in seconds, for a created mdev to be listed by libvirt.
 """),
     ),
-    cfg.FloatOpt(
+    cfg.Opt(
         "busy_timeout",
+        type=_Seconds(),
         default=60.0,
-        min=0.0,
         help=_flow("""\
 How long a rollback tries, in seconds, to remove a target mdev that is busy.
 One that stays busy is not given to any guest.
@@ -81,7 +147,112 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     return [(GROUP, OPTIONS)]
 
 
-def limits(configuration: Any) -> Limits:
-    """Return the time limits that are configured."""
-    group = configuration.mdev_migrate
-    return Limits(listed_s=group.listed_timeout, busy_s=group.busy_timeout)
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options say.
+
+    :ivar max_downtime_ms: 0 if it is that of all other guests.
+    :ivar others_downtime_ms: that of all other guests, which is Nova's; None
+        if Nova cannot use it either.
+    """
+
+    max_downtime_ms: int
+    others_downtime_ms: int | None
+    limits: Limits
+    state_dir: str
+
+    @property
+    def downtime_factor(self) -> float:
+        """How many times longer than others a guest with mdevs may stop."""
+        if not self.max_downtime_ms or not self.others_downtime_ms:
+            return 1.0
+        return self.max_downtime_ms / self.others_downtime_ms
+
+
+def _value(group: Any, name: str) -> Any:
+    """Return an option of ours.
+
+    :raises OptionInvalid: if it cannot be used.
+    """
+    try:
+        return getattr(group, name)
+    except (cfg.Error, ValueError) as error:
+        why = error.__context__
+        unusable = (
+            why
+            if isinstance(why, _Unusable)
+            else _Unusable(str(error), "something that can be used")
+        )
+        raise exception.OptionInvalid(
+            f"[{GROUP.name}]{name}", unusable.found, unusable.needed
+        ) from error
+
+
+def read(configuration: Any) -> Settings:
+    """Read the options.
+
+    :raises OptionInvalid: if one of ours cannot be used.
+    """
+    ours = configuration.mdev_migrate
+    try:
+        others = int(configuration.libvirt.live_migration_downtime)
+    except (cfg.Error, ValueError):
+        others = None
+    return Settings(
+        max_downtime_ms=_value(ours, "max_downtime"),
+        others_downtime_ms=others,
+        limits=Limits(
+            listed_s=_value(ours, "listed_timeout"),
+            busy_s=_value(ours, "busy_timeout"),
+        ),
+        state_dir=_value(ours, "state_dir"),
+    )
+
+
+class Options:
+    """The options as they were when all of them could last be used.
+
+    :raises OptionInvalid: if one cannot be used from the beginning.
+    :ivar now: what they say; no look at them can fail.
+    """
+
+    def __init__(self, configuration: Any) -> None:
+        self._configuration = configuration
+        self._complaint = ""
+        self.now = read(configuration)
+        options = weakref.ref(self)
+
+        def mutated(*_: Any) -> None:
+            this = options()
+            if this is not None:
+                this.refresh()
+
+        configuration.register_mutate_hook(mutated)
+
+    def refresh(self) -> None:
+        """Read them anew; say of one that cannot be used, and go on."""
+        complaint = ""
+        try:
+            self.now = read(self._configuration)
+        except exception.OptionInvalid as error:
+            complaint = str(error)
+        if complaint and complaint != self._complaint:
+            LOG.error(
+                "Options of [mdev_migrate] are left as they were: "
+                "%(complaint)s",
+                {"complaint": complaint},
+            )
+        self._complaint = complaint
+
+    def check(self) -> None:
+        """Read them anew before a migration begins.
+
+        :raises OptionInvalid: if it would fail while it is under way.
+        """
+        self.refresh()
+        if self.now.others_downtime_ms is None:
+            raise exception.OptionInvalid(
+                "[libvirt]live_migration_downtime",
+                "nothing that Nova can use",
+                "a number of milliseconds",
+            )

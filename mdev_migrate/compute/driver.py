@@ -106,6 +106,8 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
             types = self.mdev_migration.source_mdev_types(
                 instance, dest_check_data
             )
+            if types:
+                self.check_mdev_options()
         data = super().check_can_live_migrate_source(
             context, instance, dest_check_data, block_device_info
         )
@@ -232,6 +234,12 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         finally:
             if monitored is not None:
                 self.mdev_monitored.pop(str(instance.uuid), None)
+
+    def check_mdev_options(self) -> None:
+        """Read what a migration depends on, before it begins.
+
+        :raises OptionInvalid: if it would fail while it is under way.
+        """
 
     def mdev_downtime_factor(self) -> float:
         """Return how many times longer than others the guest may stop."""

@@ -90,14 +90,21 @@ class LibvirtDriver(
     MdevLiveMigrationMixin,
     driver.LibvirtDriver,  # type: ignore[misc]
 ):
-    """Nova's LibvirtDriver with live migration of guests with mdevs."""
+    """Nova's LibvirtDriver with live migration of guests with mdevs.
+
+    :raises OptionInvalid: if an option of the group cannot be used.
+    """
+
+    def __init__(self, virtapi: Any, read_only: bool = False) -> None:
+        self.mdev_options = conf.Options(CONF)
+        super().__init__(virtapi, read_only)
 
     def make_mdev_migration(self) -> MdevCompute:
         """Return the mixin's work, with claims that outlive the service."""
         return MdevCompute(
             self,
             NovaServices(),
-            limits=conf.limits(CONF),
+            limits=self.mdev_options.now.limits,
             claim_table=claims.ClaimTable(_LateStore(self)),
         )
 
@@ -108,11 +115,13 @@ class LibvirtDriver(
             manager.wrap(compute_manager, self)
         super().init_host(host)
 
+    def check_mdev_options(self) -> None:
+        """Read what a migration depends on, before it begins."""
+        self.mdev_options.check()
+
     def mdev_downtime_factor(self) -> float:
         """Return how many times longer than others the guest may stop."""
-        ours = CONF.mdev_migrate.max_downtime
-        others = CONF.libvirt.live_migration_downtime
-        return float(ours / others) if ours else 1.0
+        return self.mdev_options.now.downtime_factor
 
 
 for _name in BOOTS:
@@ -140,7 +149,7 @@ class _LateStore:
     def _opened(self) -> FileStore:
         if self._store is None:
             self._store = FileStore(
-                pathlib.Path(CONF.mdev_migrate.state_dir),
+                pathlib.Path(self._driver.mdev_options.now.state_dir),
                 self._driver.mdev_migration.host.facts(),
                 LOG.warning,
             )

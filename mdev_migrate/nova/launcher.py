@@ -3,6 +3,40 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mdev_migrate import exception
+
+
+def _checked(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Check our options as soon as all are parsed.
+
+    Nova waits for a conductor before it makes the driver, and some of its
+    releases log all options first.
+
+    :returns: ends with one line, and 2, if one of ours cannot be used.
+    """
+
+    @functools.wraps(parse)
+    def parse_and_check(*args: Any, **kwargs: Any) -> None:
+        parse(*args, **kwargs)
+        from nova.conf import CONF  # noqa: PLC0415 - see main
+
+        from mdev_migrate.compute import conf  # noqa: PLC0415
+
+        try:
+            conf.read(CONF)
+        except exception.OptionInvalid as error:
+            sys.stderr.write(
+                f"nova-compute-mdev: {error} ({error.code}: {error.hint})\n"
+            )
+            sys.exit(2)
+
+    return parse_and_check
+
 
 def main() -> None:
     """Install the mixin, then be nova-compute, with its arguments."""
@@ -12,6 +46,7 @@ def main() -> None:
     from mdev_migrate import nova  # noqa: PLC0415
 
     nova.install()
+    compute.config.parse_args = _checked(compute.config.parse_args)
     compute.main()
 
 

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import pathlib
+import subprocess
+import sys
 
 import fixtures
+from nova import test
 
 from tests.nova import base
 
@@ -45,3 +48,99 @@ class TestKernels(base.MdevComputesTestCase):
 
         self.assert_state(server, "active", "source")
         self.assertIn("kernel-too-old", self.stdlog.logger.output)
+
+
+class TestOptions(base.MdevComputesTestCase):
+    """What an operator mistypes hurts no guest."""
+
+    def setUp(self) -> None:
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.file = folder / "nova.conf"
+        self._write("max_downtime = 5000")
+        super().setUp()
+
+    def _write(self, line: str) -> None:
+        self.file.write_text(f"[mdev_migrate]\n{line}\n")
+
+    def start_host(self, name: str, versions: dict[str, int]) -> None:
+        """Start a compute with the file of ours as its configuration."""
+        if not base.CONF.config_file:
+            base.CONF(
+                ["--config-file", str(self.file)],
+                project="nova",
+                default_config_files=[],
+            )
+        super().start_host(name, versions)
+
+    def _bad_value(self, value: str) -> None:
+        """Let both services get SIGHUP after a bad value was written."""
+        self._write(f"max_downtime = {value}")
+        base.CONF.mutate_config_files()
+        self.assertIn(
+            f"max_downtime: {value!r} found", self.stdlog.logger.output
+        )
+
+    def test_bad_value_before_a_migration(self):
+        """A guest is migrated with the last value that was good."""
+        server = self.boot()
+        self._bad_value("3000000")
+        held = self.hold(server)
+        self.live_migrate(server)
+        self.wait_for(lambda: held.downtimes, "a downtime to be set")
+        held.go_on.set()
+
+        self.assertEqual("completed", self.finish(server))
+        self.assert_state(server, "active", "destination")
+        self.assertEqual(500, held.downtimes[0])
+
+    def test_bad_value_during_a_migration(self):
+        """One that is under way goes on as it began."""
+        server = self.boot()
+        held = self.hold(server)
+        self.live_migrate(server)
+        self.wait_for(held.started.is_set, "libvirt to be called")
+        self._bad_value("abc")
+        held.go_on.set()
+
+        self.assertEqual("completed", self.finish(server))
+        self.assert_state(server, "active", "destination")
+
+
+class TestLauncher(test.NoDBTestCase):
+    """``nova-compute-mdev`` does not come up with what it cannot use."""
+
+    def _start(self, *lines: str) -> subprocess.CompletedProcess[str]:
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        file = folder / "nova.conf"
+        file.write_text(
+            f"[DEFAULT]\nstate_path = {folder}\ntransport_url = fake:/\n"
+            "compute_driver = libvirt.LibvirtDriver\n"
+            "[mdev_migrate]\n" + "\n".join(lines) + "\n"
+        )
+        return subprocess.run(  # noqa: S603 - ours
+            [
+                sys.executable,
+                "-c",
+                "from mdev_migrate.nova import launcher; launcher.main()",
+                "--config-file",
+                str(file),
+            ],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=120,
+        )
+
+    def test_bad_option(self):
+        """It ends with the option, what was found and what is needed."""
+        for line, said in (
+            ("max_downtime = 3000000", "'3000000' found, 0 to 2000000"),
+            ("busy_timeout = nan", "'nan' found, 0 or more seconds"),
+            ("listed_timeout =", "'' found, 0 or more seconds"),
+        ):
+            ended = self._start(line)
+
+            self.assertEqual(2, ended.returncode, ended.stderr)
+            last = ended.stderr.strip().splitlines()[-1]
+            self.assertIn(said, last)
+            self.assertIn("option-invalid", last)
