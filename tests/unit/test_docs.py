@@ -9,6 +9,8 @@ import pathlib
 
 import pytest
 
+from mdev_migrate import exception
+
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 PAGES = [
@@ -28,3 +30,11 @@ def test_examples_are_true(page):
 
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_every_error_is_described():
+    """The operators' page has a table for every kind of error."""
+    page = (DOCS / "operators.rst").read_text(encoding="utf-8")
+
+    for kind in exception.MdevMigrateError.__subclasses__():
+        assert f".. error-table:: {kind.__name__}\n" in page
