@@ -498,18 +498,21 @@ class MdevUnderTwoParents(PreCheckError):
 
 @dataclass(eq=False)
 class GuestHasViommu(PreCheckError):
-    """A guest with a virtual IOMMU cannot migrate a VFIO device."""
+    """A guest's virtual IOMMU keeps its VFIO device from being migrated."""
 
     code = "guest-has-viommu"
-    hint = "remove the <iommu> device from the guest"
+    hint = (
+        "remove the <iommu> device from the guest, or run it on a newer QEMU: "
+        "which guests with one it migrates depends on its version"
+    )
 
     guest: str
     viommu: str
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest}: has a virtual IOMMU ({self.viommu}); QEMU "
-            "does not migrate VFIO devices behind one"
+            f"guest {self.guest}: has a virtual IOMMU ({self.viommu}), and "
+            "QEMU blocks the migration for it, or could not be asked"
         )
 
 

@@ -147,7 +147,9 @@ class MdevCompute:
         self._check_versions("source", instance)
         self._check_destination_answer(migrate_data)
         guest = self.host.guest(instance, guest_mdevs)
-        precheck.check_viommu(guest, guest_xml.read_viommu(domain_xml))
+        viommu = guest_xml.read_viommu(domain_xml)
+        blockers = viommu and self.host.ask_blockers(instance)
+        precheck.check_viommu(guest, viommu, blockers)
         wanted = precheck.source_mdevs(
             guest, guest_mdevs, self.host.inventory()
         )

@@ -10,6 +10,7 @@ to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
 from __future__ import annotations
 
 import contextlib
+import importlib
 import pathlib
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from oslo_log import log
 
 from mdev_migrate import exception, libvirt_claims, model
 from mdev_migrate.compute import flavors, objects
-from mdev_migrate.core import guest_xml
+from mdev_migrate.core import guest_xml, transport
 
 LOG = log.getLogger(__name__)
 
@@ -126,6 +127,29 @@ class DriverHost:
             persistent=True,
             mdevs=frozenset(mdev.uuid for mdev in guest_mdevs),
         )
+
+    def ask_blockers(self, instance: Any) -> str | None:
+        """Return what blocks a guest's migration, empty if nothing does.
+
+        :returns: None if that could not be asked.
+        """
+        try:
+            # As Nova does, for services that have no libvirt beneath them.
+            module = importlib.import_module("mdev_migrate.libvirt_host")
+            host = module.LibvirtHost(
+                self.name,
+                opener=lambda _uri: self._driver._host.get_connection(),
+            )
+            flags = transport.LIVE | transport.PEER2PEER
+            reason = host.ask_blockers(objects.instance_uuid(instance), flags)
+        except Exception as error:  # noqa: BLE001 - the document decides then
+            LOG.warning(
+                "Could not ask what blocks the migration: %s",
+                error,
+                instance_uuid=objects.instance_uuid(instance),
+            )
+            return None
+        return str(reason or "")
 
     def find_guest(
         self, instance_uuid: str, mdevs: frozenset[str]

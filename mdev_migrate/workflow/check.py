@@ -20,6 +20,8 @@ class _Findings:
 
     :ivar here: what the source has.
     :ivar there: what the destination has.
+    :ivar blockers: what blocks the migration in the source's words, empty if
+        nothing does; None if it could not be asked.
     """
 
     source: model.HostFacts
@@ -27,6 +29,7 @@ class _Findings:
     guest: model.Guest
     here: model.Inventory
     there: model.Inventory
+    blockers: str | None = None
     wanted: tuple[model.WantedMdev, ...] = ()
     plan: allocation.AllocationPlan | None = None
 
@@ -93,7 +96,9 @@ class GuestCheck:
     ) -> Iterator[Check]:
         yield from _check_places(findings)
         if findings.guest.running:
-            yield self._check_blockers(findings)
+            blockers = self._check_blockers(findings)
+            findings.blockers = _said(blockers)
+            yield blockers
         if not findings.guest.mdevs:
             findings.plan = allocation.AllocationPlan()
             return
@@ -149,7 +154,9 @@ class GuestCheck:
             )
 
         def check_viommu() -> str:
-            return precheck.check_viommu(guest, guest_xml.read_viommu(live))
+            return precheck.check_viommu(
+                guest, guest_xml.read_viommu(live), findings.blockers
+            )
 
         yield attempt("guest-mdevs", "source", check_mdevs)
         yield attempt("guest-xml", "source", check_inactive)
@@ -211,6 +218,13 @@ class GuestCheck:
         before = self._source.live_xml(report.guest.instance_uuid)
         after = guest_xml.replace_mdevs(before, report.target_mdevs)
         return guest_xml.difference(before, after)
+
+
+def _said(blockers: Check) -> str | None:
+    """Return what the source said of blockers, None if it was not asked."""
+    if isinstance(blockers.error, exception.MigrationBlocked):
+        return blockers.error.reason
+    return "" if blockers.result == "passed" else None
 
 
 def _check_places(findings: _Findings) -> Iterator[Check]:

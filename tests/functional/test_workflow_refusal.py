@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is what cannot work refused before anything changes on either host?"""
 
+import libvirt
 import pytest
 
 from mdev_migrate import exception, testing
@@ -186,12 +187,43 @@ def test_option_out_of_bounds(options):
     assert scene.broken_promises(outcome) == []
 
 
-def test_viommu():
-    """A guest with a virtual IOMMU is refused."""
+VIOMMU = "Migration is currently not supported with vIOMMU enabled"
+
+
+def _with_viommu(**facts):
+    """Return a guest with a virtual IOMMU."""
     text = testing.guest_document("vm", builders.INSTANCE, [builders.uuid(1)])
     text = text.replace("<memballoon", "<iommu model='intel'/><memballoon")
     text = text.replace("<acpi/>", "<acpi/><ioapic driver='qemu'/>")
-    scene = scenes.Scene(["mtty-1"], xml=text)
+    return scenes.Scene(["mtty-1"], xml=text, **facts)
+
+
+def test_viommu_that_blocks_nothing():
+    """QEMU was asked, so what the XML says does not matter."""
+    scene = _with_viommu()
+
+    outcome = scene.migrate()
+
+    assert scene.missed(outcome) == []
+
+
+def test_viommu_blocks():
+    """QEMU names it: refused, with a code of its own besides."""
+    scene = _with_viommu(blockers=[VIOMMU])
+
+    report = GuestCheck(
+        scene.host(scene.here), scene.destination(), "vm"
+    ).check()
+
+    refused = {c.error.code for c in report.checks if c.result == "refused"}
+    assert refused == {"migration-blocked", "guest-has-viommu"}
+
+
+def test_viommu_and_nobody_to_ask():
+    """Only then the document decides."""
+    scene = _with_viommu()
+    error = testing.libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "monitor")
+    scene.group.faults.on("migrateToURI3", testing.fail(error))
 
     outcome = scene.migrate()
 

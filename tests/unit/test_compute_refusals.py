@@ -158,15 +158,34 @@ class TestGuest:
 
         _refused(cloud, which, "mdevs-not-ours", "belong to Cyborg")
 
-    def test_viommu(self, cloud):
-        """QEMU does not migrate a VFIO device behind one."""
+    @pytest.fixture
+    def viommu(self, cloud):
+        """Return an instance whose guest has a virtual IOMMU."""
         which = standin.instance()
         cloud.here.add_mdev(ONE, standin.TYPE, standin.PARENT)
         xml = testing.guest_document("vm", which.uuid, [ONE])
         xml = xml.replace("</devices>", "<iommu model='intel'/></devices>")
         cloud.here.add_guest("vm", which.uuid, xml=xml)
+        return which
 
-        _refused(cloud, which, "guest-has-viommu", "intel")
+    def test_viommu(self, cloud, viommu):
+        """QEMU names it when it is asked."""
+        cloud.here.guests.state(viommu.uuid).blockers = ("vIOMMU enabled",)
+
+        _refused(cloud, viommu, "guest-has-viommu", "intel")
+
+    def test_viommu_that_blocks_nothing(self, cloud, viommu):
+        """QEMU is believed, not the document."""
+        data = cloud.check(viommu)
+
+        assert list(data.target_mdevs) == [ONE]
+
+    def test_viommu_and_nobody_to_ask(self, cloud, viommu):
+        """Then the document decides."""
+        error = testing.libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "no")
+        cloud.here.faults.on("migrateToURI3", testing.fail(error))
+
+        _refused(cloud, viommu, "guest-has-viommu", "intel")
 
     def test_guest_gone(self, cloud):
         """An error of the stock driver is a refusal too."""

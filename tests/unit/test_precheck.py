@@ -242,15 +242,31 @@ def test_guest_known_at_the_destination(name, uuid, active, refused):
     assert check.result == ("refused" if refused else "passed")
 
 
-def test_viommu_is_refused():
-    """QEMU migrates no VFIO device behind a virtual IOMMU."""
+@pytest.mark.parametrize(
+    "blockers",
+    [
+        None,
+        "Migration is currently not supported with vIOMMU enabled",
+        "some other; VFIO device does not support migration with vIOMMU",
+    ],
+)
+def test_viommu_is_refused(blockers):
+    """QEMU names it, or nobody could be asked."""
     with pytest.raises(exception.GuestHasViommu, match="intel"):
-        precheck.check_viommu(builders.guest(), "intel")
+        precheck.check_viommu(builders.guest(), "intel", blockers)
+
+
+@pytest.mark.parametrize("blockers", ["", "invtsc flag"])
+def test_viommu_blocks_nothing(blockers):
+    """QEMU was asked and is believed, whatever else it names."""
+    text = precheck.check_viommu(builders.guest(), "intel", blockers)
+
+    assert "(intel)" in text
 
 
 def test_no_viommu():
     """A guest without a virtual IOMMU passes."""
-    text = precheck.check_viommu(builders.guest(), None)
+    text = precheck.check_viommu(builders.guest(), None, None)
 
     assert text == "guest vm has no virtual IOMMU"
 
