@@ -128,6 +128,13 @@ class Host(MdevHost, Protocol):
         """Return who the host is and what runs on it."""
         ...
 
+    def inventory(self, *kinds: model.Kind) -> model.Inventory:
+        """Return what there is of some kinds: of all if none is named.
+
+        The claims are found with the guests.
+        """
+        ...
+
     def find_guest(self, name: str) -> model.Guest:
         """Return a guest by name or UUID.
 

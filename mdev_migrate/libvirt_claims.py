@@ -9,39 +9,18 @@ second is refused. Its access control decides who may. See
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import libvirt
 
-from mdev_migrate import exception, model
+from mdev_migrate import exception, libvirt_reading, model
 from mdev_migrate.core import claim_xml
+from mdev_migrate.libvirt_errors import failure
 
 #: Lends a connection, and makes libvirt's errors of the block ours.
 Calling = Callable[[str], contextlib.AbstractContextManager[Any]]
-
-
-#: What access control answers, and a connection that may only read.
-DENIED = (
-    libvirt.VIR_ERR_ACCESS_DENIED,
-    libvirt.VIR_ERR_OPERATION_DENIED,
-)
-
-
-def reason_of(error: libvirt.libvirtError) -> str:
-    """Return libvirt's own words."""
-    return str(error.get_error_message() or error)
-
-
-def failure(
-    host: str, operation: str, error: libvirt.libvirtError
-) -> exception.LibvirtFailed:
-    """Return our error for a call that a host has answered with one."""
-    number = error.get_error_code()
-    denied = number in DENIED
-    kind = exception.AccessDenied if denied else exception.LibvirtFailed
-    return kind(host, operation, number, reason_of(error))
 
 
 def lend(connection: Callable[[], Any], name: Callable[[], str]) -> Calling:
@@ -75,7 +54,7 @@ class LibvirtClaims:
     def read(self) -> model.Claims:
         """Return the claims on the host's mdevs; see ``host.Claims``."""
         with self._calling("virConnectListAllDomains") as connection:
-            return read_all(connection.listAllDomains(0))
+            return libvirt_reading.read_claims(connection)
 
     def define(self, claim: model.Claim, form: claim_xml.Form) -> None:
         """Claim all target mdevs, or none; see ``host.Claims``."""
@@ -150,33 +129,3 @@ class LibvirtClaims:
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                         raise
-
-
-def read_all(domains: Iterable[Any]) -> model.Claims:
-    """Return the claims among some domains."""
-    named = (d for d in domains if claim_xml.is_named_so(str(d.name())))
-    return claim_xml.read_all(
-        found for domain in named if (found := _read(domain)) is not None
-    )
-
-
-def _read(domain: Any) -> claim_xml.Domain | None:
-    """Return a domain that may be a claim, None if it is gone meanwhile."""
-    try:
-        return claim_xml.Domain(
-            str(domain.name()),
-            str(domain.UUIDString()),
-            bool(domain.isActive()),
-            _text(domain),
-        )
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise
-
-
-def _text(domain: Any) -> str:
-    """Return a domain's inactive document; none if it is no UTF-8."""
-    with contextlib.suppress(UnicodeError):
-        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    return ""

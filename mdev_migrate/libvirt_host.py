@@ -9,43 +9,26 @@ import os
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import libvirt
 
-from mdev_migrate import exception, libvirt_claims, model
-from mdev_migrate.core import documents, guest_xml, nodedev_xml
+from mdev_migrate import exception, libvirt_claims, libvirt_reading, model
+from mdev_migrate.core import documents, nodedev_xml
 from mdev_migrate.host import Journey
-from mdev_migrate.libvirt_claims import DENIED, failure, reason_of
+from mdev_migrate.libvirt_errors import (
+    DENIED,
+    UNSUPPORTED,
+    failure,
+    is_alive,
+    reason_of,
+)
+from mdev_migrate.libvirt_reading import Reading, naming
 
 #: An open connection, or what behaves like one (mdev_migrate.testing).
 Connection = Any
 
-_LIST_MDEVS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
-_LIST_PARENTS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
-_LIST_DEFINED_TOO = (
-    libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE
-    | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE
-)
-_RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
-#: Why a guest is paused that is not on its way from or to another host.
-_SUSPENDED = (
-    libvirt.VIR_DOMAIN_PAUSED_USER,
-    libvirt.VIR_DOMAIN_PAUSED_SAVE,
-    libvirt.VIR_DOMAIN_PAUSED_DUMP,
-    libvirt.VIR_DOMAIN_PAUSED_IOERROR,
-    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG,
-    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
-    libvirt.VIR_DOMAIN_PAUSED_CRASHED,
-)
-#: What an older daemon or another driver answers to a newer question.
-_UNSUPPORTED = (
-    libvirt.VIR_ERR_NO_SUPPORT,
-    libvirt.VIR_ERR_INVALID_ARG,
-    libvirt.VIR_ERR_RPC,
-)
 #: How libvirt refuses to migrate a guest before it does anything.
 _BLOCKED = (
     libvirt.VIR_ERR_OPERATION_INVALID,
@@ -165,17 +148,6 @@ def local_kernel(uri: str) -> str | None:
     return os.uname().release
 
 
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Read(Generic[T]):
-    """What was read of all that a host lists, and what could not be."""
-
-    found: list[T] = field(default_factory=list)
-    not_read: list[model.Unreadable] = field(default_factory=list)
-
-
 class LibvirtHost:
     """A host behind a libvirt connection; fulfils ``host.Host``.
 
@@ -244,7 +216,7 @@ class LibvirtHost:
             yield
         except libvirt.libvirtError as error:
             reason = reason_of(error)
-            if not self._alive():
+            if not is_alive(self._connection):
                 raise exception.HostUnreachable(self._uri, reason) from error
             host = self.__dict__.get("name", self._uri)
             raise failure(host, operation, error) from error
@@ -253,12 +225,6 @@ class LibvirtHost:
     def _lending(self, operation: str) -> Iterator[Connection]:
         with self._calling(operation):
             yield self._connection
-
-    def _alive(self) -> bool:
-        try:
-            return bool(self._connection.isAlive())
-        except libvirt.libvirtError:
-            return False
 
     # What is there ----------------------------------------------------
 
@@ -278,132 +244,33 @@ class LibvirtHost:
             kernel=self._kernel,
         )
 
-    def inventory(self) -> model.Inventory:
+    def inventory(self, *kinds: model.Kind) -> model.Inventory:
         """Return parents, mdevs and guests; see ``host.Host``."""
+        wanted = kinds or ("parent", "mdev", "guest")
+        parents: Reading[model.Parent] = Reading()
+        devices: Reading[libvirt_reading.Device] = Reading()
+        guests: Reading[model.Guest] = Reading()
+        claims = model.Claims()
         with self._calling("virConnectListAllNodeDevices"):
             # Parents first: one created meanwhile may then seem to leave
             # more room than there is, which its creation decides, but never
             # less, which would refuse what fits.
-            devices = self._connection.listAllDevices(_LIST_PARENTS)
-            parents = self._read_all("parent", devices, self._read_parent)
-            mdevs = self._read_all("mdev", self._list_mdevs(), self._read_mdev)
+            if "parent" in wanted:
+                parents = libvirt_reading.read_parents(self._connection)
+            if "mdev" in wanted:
+                devices = libvirt_reading.read_mdevs(self._connection)
         with self._calling("virConnectListAllDomains"):
-            domains = self._connection.listAllDomains(0)
-            claims = libvirt_claims.read_all(domains)
-            names = claims.names()
-            guests = self._read_all(
-                "guest",
-                [each for each in domains if each.name() not in names],
-                self._read_guest,
-            )
-        reads = (parents, mdevs, guests)
+            if "guest" in wanted:
+                claims, guests = libvirt_reading.read_domains(self._connection)
+        mdevs = (device.mdev for device in devices.found)
+        reads = (parents, devices, guests)
         return model.Inventory(
             host=self.name,
             parents=tuple(sorted(parents.found, key=lambda p: p.name)),
-            mdevs=tuple(sorted(mdevs.found, key=lambda m: (m.parent, m.uuid))),
+            mdevs=tuple(sorted(mdevs, key=lambda m: (m.parent, m.uuid))),
             guests=tuple(sorted(guests.found, key=lambda g: g.name)),
             unreadable=tuple(each for read in reads for each in read.not_read),
             claims=claims,
-        )
-
-    def _read_all(
-        self,
-        kind: model.Kind,
-        listed: Iterable[Any],
-        read: Callable[[Any], T | None],
-    ) -> _Read[T]:
-        """Read all that is listed; one that cannot be read hides no other.
-
-        :param read: returns None for what is gone meanwhile.
-        """
-        result: _Read[T] = _Read()
-        for each in listed:
-            try:
-                found = read(each)
-            except exception.XmlMalformed as error:
-                reason = str(error)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() in DENIED or not self._alive():
-                    raise
-                reason = f"{each.name()}: {reason_of(error)}"
-            else:
-                result.found += [] if found is None else [found]
-                continue
-            result.not_read.append(model.Unreadable(kind, each.name(), reason))
-        return result
-
-    def _list_mdevs(self) -> list[Any]:
-        try:
-            return list(
-                self._connection.listAllDevices(
-                    _LIST_MDEVS | _LIST_DEFINED_TOO
-                )
-            )
-        except libvirt.libvirtError as error:
-            if error.get_error_code() not in _UNSUPPORTED:
-                raise
-            return list(self._connection.listAllDevices(_LIST_MDEVS))
-
-    @staticmethod
-    def _read_parent(device: Any) -> model.Parent | None:
-        """Return a parent, None if it is gone meanwhile."""
-        try:
-            with _naming(device):
-                return nodedev_xml.read_parent(device.XMLDesc(0))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE:
-                return None
-            raise
-
-    def _read_mdev(self, device: Any) -> model.Mdev | None:
-        """Return an mdev, None if it is gone meanwhile.
-
-        While an mdev comes or goes without libvirt, libvirt may list it as
-        neither active nor defined, without its type. Nobody can use it.
-        """
-        try:
-            active = _ask(device.isActive, otherwise=True)
-            persistent = _ask(device.isPersistent, otherwise=False)
-            if not (active or persistent):
-                return None
-            autostart = persistent and _ask(device.autostart, otherwise=False)
-            with _naming(device):
-                return nodedev_xml.read_mdev(
-                    device.XMLDesc(0),
-                    active=active,
-                    persistent=persistent,
-                    autostart=autostart,
-                )
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_NODE_DEVICE:
-                return None
-            raise
-
-    def _read_guest(self, domain: Any) -> model.Guest | None:
-        """Return a guest, None if it is gone meanwhile."""
-        try:
-            active, persistent = domain.isActive(), domain.isPersistent()
-            wanted = [0]
-            if active and persistent:
-                wanted.append(libvirt.VIR_DOMAIN_XML_INACTIVE)
-            with _naming(domain):
-                texts = [domain.XMLDesc(flags) for flags in wanted]
-                mdevs = [guest_xml.named_mdevs(text) for text in texts]
-            state, reason = domain.state()[:2]
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return None
-            raise
-        return model.Guest(
-            name=domain.name(),
-            instance_uuid=model.normalise_uuid(domain.UUIDString()),
-            active=bool(active),
-            running=state in _RUNNING,
-            suspended=(
-                state == libvirt.VIR_DOMAIN_PAUSED and reason in _SUSPENDED
-            ),
-            persistent=bool(persistent),
-            mdevs=frozenset().union(*mdevs),
         )
 
     # Guests -----------------------------------------------------------
@@ -417,13 +284,10 @@ class LibvirtHost:
         for lookup, word in lookups:
             with self._calling(f"virDomainLookup of {name!r:.80}"):
                 try:
-                    guest = self._read_guest(lookup(word))
+                    return libvirt_reading.read_guest(lookup(word))
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                         raise
-                    continue
-            if guest is not None:
-                return guest
         raise exception.GuestNotFound(name, self.name)
 
     @contextlib.contextmanager
@@ -436,7 +300,7 @@ class LibvirtHost:
             flags |= libvirt.VIR_DOMAIN_XML_SECURE
         with (
             self._domain("virDomainGetXMLDesc", instance_uuid) as domain,
-            _naming(domain),
+            naming(domain),
         ):
             return str(domain.XMLDesc(flags))
 
@@ -455,27 +319,18 @@ class LibvirtHost:
 
     # mdevs ------------------------------------------------------------
 
-    def _find_device(self, uuid: str) -> tuple[Any, model.Mdev] | None:
+    def _find_device(self, uuid: str) -> libvirt_reading.Device | None:
         """Return the node device of an mdev, None if there is none.
-
-        Found by what its document says: a device's name depends on libvirt's
-        version (7.7 appended the parent to it).
 
         :raises DocumentUnreadable: if its document cannot be read.
         """
-
-        def read(device: Any) -> tuple[Any, model.Mdev] | None:
-            mdev = self._read_mdev(device)
-            return None if mdev is None else (device, mdev)
-
-        devices = self._read_all("mdev", self._list_mdevs(), read)
-        found = [pair for pair in devices.found if pair[1].uuid == uuid]
+        devices = libvirt_reading.find_mdev(self._connection, uuid)
         for each in devices.not_read:
-            if each.may_be(uuid):
-                raise exception.DocumentUnreadable(self.name, each.reason)
+            raise exception.DocumentUnreadable(self.name, each.reason)
+        found = devices.found
         if len(found) > 1:
             raise exception.MdevUnderTwoParents(
-                self.name, uuid, tuple(mdev.parent for _, mdev in found)
+                self.name, uuid, tuple(each.mdev.parent for each in found)
             )
         return found[0] if found else None
 
@@ -542,10 +397,10 @@ class LibvirtHost:
         try:
             device.destroy()
         except libvirt.libvirtError as error:
-            if not self._alive():
+            if not is_alive(self._connection):
                 raise
             found = self._find_device(listed.uuid)
-            if found is None or not found[1].active:
+            if found is None or not found.mdev.active:
                 return
             if _tells_of_use(error):
                 raise exception.MdevBusy(
@@ -560,8 +415,8 @@ class LibvirtHost:
             if found is not None:
                 self._stop(*found)
         with self._creating(mdev):
-            if found is not None and found[1].persistent:
-                found[0].create(0)
+            if found is not None and found.mdev.persistent:
+                found.device.create(0)
             else:
                 text = nodedev_xml.write_mdev(mdev)
                 self._connection.nodeDeviceCreateXML(text, 0)
@@ -591,7 +446,7 @@ class LibvirtHost:
             ) as domain:
                 return int(domain.migrateGetMaxDowntime(0))
         except exception.LibvirtFailed as error:
-            if error.number in _UNSUPPORTED:
+            if error.number in UNSUPPORTED:
                 return None
             raise
 
@@ -641,31 +496,6 @@ class LibvirtHost:
                 libvirt.VIR_ERR_NO_DOMAIN,
             ):
                 raise
-
-
-@contextlib.contextmanager
-def _naming(subject: Any) -> Iterator[None]:
-    """Let errors of the block say which object's document cannot be read."""
-    try:
-        yield
-    except exception.XmlMalformed as error:
-        document = f"{error.document} of {subject.name()}"
-        raise exception.XmlMalformed(document, error.reason) from None
-    except UnicodeError as error:
-        # The binding decodes what the daemon sent.
-        raise exception.XmlMalformed(
-            f"XML of {subject.name()}", f"{error}"
-        ) from None
-
-
-def _ask(question: Callable[[], Any], *, otherwise: bool) -> bool:
-    """Return the answer to a question that an old daemon does not know."""
-    try:
-        return bool(question())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in _UNSUPPORTED:
-            return otherwise
-        raise
 
 
 def _read_job(stats: dict[str, Any]) -> model.JobProgress | None:

@@ -41,7 +41,7 @@ def command(context: click.Context) -> None:
     session = Session.of(context)
     empty = as_json(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
-        found = host.inventory()
+        found = host.inventory("mdev", "guest")
         claimed, warnings = session.claimed(host)
     warnings += found.not_read("mdev", "guest")
     held = rows(found, claimed)

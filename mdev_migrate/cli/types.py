@@ -26,7 +26,7 @@ def command(context: click.Context) -> None:
     session = Session.of(context)
     empty = as_json(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
-        found = host.inventory()
+        found = host.inventory("parent")
     warnings = found.not_read("parent")
     session.answer(
         as_json(found.host, found.parents, warnings),

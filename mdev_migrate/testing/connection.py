@@ -28,6 +28,8 @@ _CAPABILITY_FLAGS = {
 }
 _ACTIVE = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE
 _INACTIVE = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE
+#: VIR_CONNECT_LIST_NODE_DEVICES_PERSISTENT and _TRANSIENT, libvirt 10.1.0.
+_PERSISTENT, _TRANSIENT = 1 << 28, 1 << 29
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ class SimulatedConnection:
     ) -> list[SimulatedNodeDevice]:
         """List the node devices that the flags select: all by default."""
         selected = flags or 0
+        if self.host.libvirt_version < (10, 1, 0):
+            _refuse_flags(selected & (_PERSISTENT | _TRANSIENT))
         return [
             SimulatedNodeDevice(self, name)
             for name in self.host.devices.listed()
@@ -261,13 +265,34 @@ class SimulatedConnection:
 
     def _matches(self, name: str, flags: int) -> bool:
         devices = self.host.devices
-        active = not devices.is_mdev(name) or devices.mdev(name).active
-        wanted = flags & (_ACTIVE | _INACTIVE)
-        if wanted and not wanted & (_ACTIVE if active else _INACTIVE):
-            return False
-        capabilities = flags & ~(_ACTIVE | _INACTIVE)
+        mdev = devices.mdev(name) if devices.is_mdev(name) else None
+        active = mdev is None or mdev.active
+        persistent = name == "computer" if mdev is None else mdev.persistent
+        states = (
+            (active, _ACTIVE, _INACTIVE),
+            (persistent, _PERSISTENT, _TRANSIENT),
+        )
+        for state, true, false in states:
+            if flags & (true | false) and not flags & (
+                true if state else false
+            ):
+                return False
+        capabilities = flags & ~(
+            _ACTIVE | _INACTIVE | _PERSISTENT | _TRANSIENT
+        )
         own = (_CAPABILITY_FLAGS[c] for c in devices.capabilities(name))
         return not capabilities or any(capabilities & flag for flag in own)
+
+
+def _refuse_flags(flags: int) -> None:
+    """Refuse flags that a daemon does not know."""
+    if flags:
+        raise errors.libvirt_error(
+            libvirt.VIR_ERR_INVALID_ARG,
+            f"unsupported flags (0x{flags:x}) in function "
+            "nodeConnectListAllNodeDevices",
+            libvirt.VIR_FROM_NODEDEV,
+        )
 
 
 def device_callbacks(

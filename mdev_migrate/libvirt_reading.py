@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read what a host has, in few calls and in few round trips.
+
+What state an object is in is told by the lists that libvirt makes for it,
+and not asked of each object. What remains is its documents. They are fetched
+side by side through the one connection, for libvirt-python lets go of the
+interpreter's lock while it waits for an answer; they are read afterwards.
+
+An object that is gone meanwhile is left out, and one that cannot be read
+hides no other.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import libvirt
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import claim_xml, guest_xml, nodedev_xml
+from mdev_migrate.libvirt_errors import (
+    DENIED,
+    GONE,
+    UNSUPPORTED,
+    is_alive,
+    reason_of,
+)
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+_PARENTS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
+_MDEVS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
+_INACTIVE = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE
+_DEFINED_TOO = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE | _INACTIVE
+#: VIR_CONNECT_LIST_NODE_DEVICES_PERSISTENT, libvirt 10.1.0; an older binding
+#: has no name for it.
+_PERSISTENT = 1 << 28
+_RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
+#: Why a guest is paused that is not on its way from or to another host.
+_SUSPENDED = (
+    libvirt.VIR_DOMAIN_PAUSED_USER,
+    libvirt.VIR_DOMAIN_PAUSED_SAVE,
+    libvirt.VIR_DOMAIN_PAUSED_DUMP,
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG,
+    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED,
+)
+#: How many answers are waited for at the same time, and for how few objects
+#: threads are not worth their start.
+_THREADS, _FEW = 16, 3
+
+
+class Device(NamedTuple):
+    """A node device, and the mdev that it is."""
+
+    device: Any
+    mdev: model.Mdev
+
+
+@dataclass(slots=True)
+class Reading(Generic[T]):
+    """What was read of all that a host lists, and what could not be."""
+
+    found: list[T] = field(default_factory=list)
+    not_read: list[model.Unreadable] = field(default_factory=list)
+
+
+def read_parents(connection: Any) -> Reading[model.Parent]:
+    """Read the devices that mdevs can be cut from.
+
+    :raises libvirt.libvirtError: if they cannot be listed.
+    """
+    return _read_all(
+        connection,
+        "parent",
+        connection.listAllDevices(_PARENTS),
+        _document,
+        lambda _, text: nodedev_xml.read_parent(text),
+    )
+
+
+def read_mdevs(connection: Any) -> Reading[Device]:
+    """Read the mdevs that are active or defined.
+
+    While an mdev comes or goes without libvirt, libvirt may list it as
+    neither, without its type. Nobody can use it.
+
+    :raises libvirt.libvirtError: if they cannot be listed.
+    """
+    devices = _list_mdevs(connection)
+    inactive = _names(connection, _MDEVS | _INACTIVE) or ()
+    persistent = _names(connection, _MDEVS | _DEFINED_TOO | _PERSISTENT)
+
+    def ask(device: Any) -> tuple[str, bool, bool] | None:
+        if persistent is None:
+            defined = _ask(device.isPersistent)
+        else:
+            defined = device.name() in persistent
+        if device.name() in inactive and not defined:
+            return None
+        return (
+            _document(device),
+            defined,
+            defined and _ask(device.autostart),
+        )
+
+    def read(device: Any, answer: tuple[str, bool, bool] | None) -> Any:
+        if answer is None:
+            return None
+        text, defined, autostart = answer
+        mdev = nodedev_xml.read_mdev(
+            text,
+            active=device.name() not in inactive,
+            persistent=defined,
+            autostart=autostart,
+        )
+        return Device(device, mdev)
+
+    return _read_all(connection, "mdev", devices, ask, read)
+
+
+def find_mdev(connection: Any, uuid: str) -> Reading[Device]:
+    """Read the node devices that may be an mdev, by their names.
+
+    libvirt names an mdev by its UUID; since 7.7.0 its parent's address
+    follows.
+
+    :raises libvirt.libvirtError: if mdevs cannot be listed.
+    """
+    name = uuid.replace("-", "_")
+    devices = [d for d in _list_mdevs(connection) if name in d.name()]
+    found = _read_all(connection, "mdev", devices, _ask_mdev, _read_mdev)
+    found.found = [each for each in found.found if each.mdev.uuid == uuid]
+    return found
+
+
+def read_device(device: Any) -> model.Mdev | None:
+    """Read a node device that is an mdev; None if it is of no use.
+
+    :raises XmlMalformed: if its document cannot be read.
+    :raises libvirt.libvirtError: if it is gone, or cannot be asked for.
+    """
+    with naming(device):
+        found = _read_mdev(device, _ask_mdev(device))
+    return None if found is None else found.mdev
+
+
+_Asked = tuple[str, bool, bool, bool]
+
+
+def _ask_mdev(device: Any) -> _Asked | None:
+    active = _ask(device.isActive, otherwise=True)
+    persistent = _ask(device.isPersistent)
+    if not (active or persistent):
+        return None
+    autostart = persistent and _ask(device.autostart)
+    return _document(device), active, persistent, autostart
+
+
+def _read_mdev(device: Any, answer: _Asked | None) -> Device | None:
+    if answer is None:
+        return None
+    text, active, persistent, autostart = answer
+    mdev = nodedev_xml.read_mdev(
+        text, active=active, persistent=persistent, autostart=autostart
+    )
+    return Device(device, mdev)
+
+
+def _list_mdevs(connection: Any) -> list[Any]:
+    try:
+        return list(connection.listAllDevices(_MDEVS | _DEFINED_TOO))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in UNSUPPORTED:
+            raise
+        return list(connection.listAllDevices(_MDEVS))
+
+
+def _names(connection: Any, flags: int) -> frozenset[str] | None:
+    """Return which devices a list has, None if the daemon makes none such."""
+    try:
+        return frozenset(
+            str(device.name()) for device in connection.listAllDevices(flags)
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in UNSUPPORTED:
+            raise
+        return None
+
+
+# Domains --------------------------------------------------------------
+
+
+def read_domains(
+    connection: Any,
+) -> tuple[model.Claims, Reading[model.Guest]]:
+    """Read the claims and the guests.
+
+    All domains are listed first: one that starts or stops between the lists
+    is never missed.
+
+    :raises libvirt.libvirtError: if they cannot be listed.
+    """
+    domains = list(connection.listAllDomains(0))
+    active, transient, running = (
+        frozenset(map(_uuid, connection.listAllDomains(flag)))
+        for flag in (
+            libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE,
+            libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT,
+            libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING,
+        )
+    )
+    claims = _read_claims(domains, active)
+    names = claims.names()
+
+    def ask(domain: Any) -> _Facts:
+        uuid = _uuid(domain)
+        paused = uuid in active - running
+        return _Facts(
+            active=uuid in active,
+            persistent=uuid not in transient,
+            # Why it is paused no list tells.
+            state=_state(domain) if paused else _NOT_PAUSED[uuid in active],
+            texts=_texts(domain, uuid in active, uuid not in transient),
+        )
+
+    guests = _read_all(
+        connection,
+        "guest",
+        [domain for domain in domains if domain.name() not in names],
+        ask,
+        _read_guest,
+    )
+    return claims, guests
+
+
+def read_claims(connection: Any) -> model.Claims:
+    """Read the claims alone.
+
+    :raises libvirt.libvirtError: if domains cannot be listed.
+    """
+    domains = list(connection.listAllDomains(0))
+    if not any(map(_may_claim, domains)):
+        return model.Claims()
+    flag = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+    active = frozenset(map(_uuid, connection.listAllDomains(flag)))
+    return _read_claims(domains, active)
+
+
+def read_guest(domain: Any) -> model.Guest:
+    """Read one guest.
+
+    :raises XmlMalformed: if one of its documents cannot be read.
+    :raises libvirt.libvirtError: if it is gone, or cannot be asked for.
+    """
+    active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
+    with naming(domain):
+        texts = _texts(domain, active, persistent)
+        facts = _Facts(active, persistent, _state(domain), texts)
+        return _read_guest(domain, facts)
+
+
+class _Facts(NamedTuple):
+    """What a guest's host answers of it.
+
+    :ivar state: libvirt's state and the reason for it.
+    """
+
+    active: bool
+    persistent: bool
+    state: tuple[int, int]
+    texts: Sequence[str]
+
+
+#: States of a guest that is not paused, by whether it is active.
+_NOT_PAUSED = {
+    True: (libvirt.VIR_DOMAIN_RUNNING, 0),
+    False: (libvirt.VIR_DOMAIN_SHUTOFF, 0),
+}
+
+
+def _texts(domain: Any, active: bool, persistent: bool) -> list[str]:
+    texts = [_document(domain)]
+    if active and persistent:
+        texts.append(_document(domain, libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return texts
+
+
+def _state(domain: Any) -> tuple[int, int]:
+    state, reason = domain.state()[:2]
+    return state, reason
+
+
+def _read_guest(domain: Any, facts: _Facts) -> model.Guest:
+    state, reason = facts.state
+    paused = state == libvirt.VIR_DOMAIN_PAUSED
+    mdevs = [guest_xml.named_mdevs(text) for text in facts.texts]
+    return model.Guest(
+        name=str(domain.name()),
+        instance_uuid=_uuid(domain),
+        active=facts.active,
+        running=state in _RUNNING,
+        suspended=paused and reason in _SUSPENDED,
+        persistent=facts.persistent,
+        mdevs=frozenset().union(*mdevs),
+    )
+
+
+def _uuid(domain: Any) -> str:
+    return model.normalise_uuid(domain.UUIDString())
+
+
+def _may_claim(domain: Any) -> bool:
+    return claim_xml.is_named_so(str(domain.name()))
+
+
+def _read_claims(
+    domains: Iterable[Any], active: Collection[str]
+) -> model.Claims:
+    """Return the claims among some domains; what is gone is left out."""
+    named = [domain for domain in domains if _may_claim(domain)]
+    answers = side_by_side([functools.partial(_claim_text, d) for d in named])
+    return claim_xml.read_all(
+        claim_xml.Domain(str(domain.name()), uuid, uuid in active, text)
+        for domain, answer in zip(named, answers, strict=True)
+        if (text := answer()) is not None and (uuid := _uuid(domain))
+    )
+
+
+def _claim_text(domain: Any) -> str | None:
+    """Return a claim's inactive document; an empty one if it is no UTF-8."""
+    try:
+        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    except UnicodeError:
+        return ""
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in GONE:
+            return None
+        raise
+
+
+# Asking and reading ---------------------------------------------------
+
+
+def side_by_side(calls: Sequence[Callable[[], A]]) -> list[Callable[[], A]]:
+    """Make calls at the same time; return what gives each one's answer.
+
+    Each answer is returned, or raised, when it is asked for. Few calls are
+    made only then.
+    """
+    if len(calls) <= _FEW:
+        return list(calls)
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        futures = [pool.submit(call) for call in calls]
+        try:
+            concurrent.futures.wait(futures)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result for future in futures]
+
+
+def _read_all(
+    connection: Any,
+    kind: model.Kind,
+    listed: Sequence[Any],
+    ask: Callable[[Any], A],
+    read: Callable[[Any, A], T | None],
+) -> Reading[T]:
+    """Ask for all that is listed, then read it.
+
+    :param ask: makes the calls for one object.
+    :param read: returns None for what is of no use.
+    :raises libvirt.libvirtError: if a call is denied or the connection gone.
+    """
+    answers = side_by_side([functools.partial(ask, each) for each in listed])
+    result: Reading[T] = Reading()
+    for each, answer in zip(listed, answers, strict=True):
+        try:
+            with naming(each):
+                found = read(each, answer())
+        except exception.XmlMalformed as error:
+            reason = str(error)
+        except libvirt.libvirtError as error:
+            number = error.get_error_code()
+            if number in GONE:
+                continue
+            if number in DENIED or not is_alive(connection):
+                raise
+            reason = f"{each.name()}: {reason_of(error)}"
+        else:
+            result.found += [] if found is None else [found]
+            continue
+        result.not_read.append(model.Unreadable(kind, each.name(), reason))
+    return result
+
+
+@contextlib.contextmanager
+def naming(subject: Any) -> Iterator[None]:
+    """Let errors of the block say which object's document cannot be read.
+
+    :raises XmlMalformed: if it cannot.
+    """
+    try:
+        yield
+    except exception.XmlMalformed as error:
+        document = f"{error.document} of {subject.name()}"
+        raise exception.XmlMalformed(document, error.reason) from None
+    except UnicodeError as error:
+        # The binding decodes what the daemon sent.
+        raise exception.XmlMalformed(
+            f"XML of {subject.name()}", f"{error}"
+        ) from None
+
+
+def _document(subject: Any, flags: int = 0) -> str:
+    return str(subject.XMLDesc(flags))
+
+
+def _ask(question: Callable[[], Any], *, otherwise: bool = False) -> bool:
+    """Return the answer to a question that an old daemon does not know."""
+    try:
+        return bool(question())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in UNSUPPORTED:
+            return otherwise
+        raise
