@@ -7,7 +7,6 @@ usual pair. ``docs/simulated-hosts.rst`` says what is simulated and what not.
 
 from mdev_migrate.testing.connection import SimulatedConnection
 from mdev_migrate.testing.devices import SimulatedMdev
-from mdev_migrate.testing.documents import guest_document, mdev_request
 from mdev_migrate.testing.errors import libvirt_error
 from mdev_migrate.testing.faults import (
     Call,
@@ -25,9 +24,8 @@ from mdev_migrate.testing.faults import (
     lose_connection,
 )
 from mdev_migrate.testing.group import Gate, SimulatedGroup, two_hosts
-from mdev_migrate.testing.host import SimulatedHost
-from mdev_migrate.testing.migration import Step
-from mdev_migrate.testing.objects import SimulatedDomain, SimulatedNodeDevice
+from mdev_migrate.testing.handles import SimulatedDomain, SimulatedNodeDevice
+from mdev_migrate.testing.markup import guest_document, mdev_request
 from mdev_migrate.testing.parents import (
     MttyParent,
     NvidiaParent,
@@ -36,6 +34,8 @@ from mdev_migrate.testing.parents import (
     SharedParent,
     SriovParent,
 )
+from mdev_migrate.testing.simulated_host import SimulatedHost
+from mdev_migrate.testing.transfer import Step
 
 __all__ = [
     "Call",

@@ -9,7 +9,7 @@ not compared.
 
 import libvirt
 
-from mdev_migrate.testing import documents, errors
+from mdev_migrate.testing import errors, markup
 
 _FACTS = (
     ("memory", "Target domain max memory {1} does not match source {0}"),
@@ -27,30 +27,28 @@ def check(source: str, target: str) -> None:
     :param target: the destination's, formatted likewise.
     :raises libvirt.libvirtError: naming the first difference.
     """
-    here, there = documents.parse(source), documents.parse(target)
+    here, there = markup.parse(source), markup.parse(target)
     _check_identity(here, there)
     for path, text in _FACTS:
-        _compare(
-            documents.text_of(here, path), documents.text_of(there, path), text
-        )
+        _compare(markup.text_of(here, path), markup.text_of(there, path), text)
     _check_hostdevs(here.findall(_HOSTDEVS), there.findall(_HOSTDEVS))
 
 
-def _check_identity(here: documents.Element, there: documents.Element) -> None:
-    if documents.text_of(here, "name") != documents.text_of(there, "name"):
+def _check_identity(here: markup.Element, there: markup.Element) -> None:
+    if markup.text_of(here, "name") != markup.text_of(there, "name"):
         raise errors.libvirt_error(
             libvirt.VIR_ERR_INVALID_ARG,
             "target domain name doesn't match source name",
         )
     _compare(
-        documents.text_of(here, "uuid"),
-        documents.text_of(there, "uuid"),
+        markup.text_of(here, "uuid"),
+        markup.text_of(there, "uuid"),
         "Target domain uuid {1} does not match source {0}",
     )
 
 
 def _check_hostdevs(
-    here: list[documents.Element], there: list[documents.Element]
+    here: list[markup.Element], there: list[markup.Element]
 ) -> None:
     _compare(
         str(len(here)),
@@ -86,7 +84,7 @@ def _check_address(ours: dict[str, str], theirs: dict[str, str]) -> None:
         )
 
 
-def _address(hostdev: documents.Element) -> dict[str, str]:
+def _address(hostdev: markup.Element) -> dict[str, str]:
     address = hostdev.find("address")
     if address is None:
         return _ABSENT_ADDRESS

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
-from mdev_migrate.testing import documents, errors
+from mdev_migrate.testing import errors, markup
+from mdev_migrate.testing.handles import SimulatedDomain, SimulatedNodeDevice
 from mdev_migrate.testing.link import Link, remote
-from mdev_migrate.testing.objects import SimulatedDomain, SimulatedNodeDevice
 
 if TYPE_CHECKING:
-    from mdev_migrate.testing.host import SimulatedHost
+    from mdev_migrate.testing.simulated_host import SimulatedHost
 
 _CAPABILITY_FLAGS = {
     "system": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_SYSTEM,
@@ -84,7 +84,7 @@ class SimulatedConnection:
     @remote
     def getCapabilities(self) -> str:  # noqa: N802
         """Return the host's capabilities document."""
-        return documents.capabilities_document(self.host.host_uuid)
+        return markup.capabilities_document(self.host.host_uuid)
 
     def isAlive(self) -> int:  # noqa: N802
         """Return 1 as long as calls reach the host."""

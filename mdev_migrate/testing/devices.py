@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import libvirt
 from lxml import etree
 
-from mdev_migrate.testing import documents, engine, errors
+from mdev_migrate.testing import engine, errors, markup
 from mdev_migrate.testing.parents import Parent
 
 _NODEDEV = libvirt.VIR_FROM_NODEDEV
@@ -240,7 +240,7 @@ class DeviceTable:
                 "Unsupported device type",
                 _NODEDEV,
             )
-        parent = documents.text_of(root, "parent")
+        parent = markup.text_of(root, "parent")
         if not parent:
             raise errors.libvirt_error(
                 libvirt.VIR_ERR_XML_ERROR,
@@ -302,10 +302,10 @@ class DeviceTable:
         return sum(len(self._existing(p.name)) for p in functions) >= card[1]
 
 
-def _read_mdev(capability: documents.Element, parent: str) -> SimulatedMdev:
+def _read_mdev(capability: markup.Element, parent: str) -> SimulatedMdev:
     kind = capability.find("type")
     return SimulatedMdev(
-        uuid=documents.text_of(capability, "uuid") or str(uuids.uuid4()),
+        uuid=markup.text_of(capability, "uuid") or str(uuids.uuid4()),
         mdev_type="" if kind is None else kind.get("id", ""),
         parent=parent,
         attributes=tuple(
@@ -317,36 +317,36 @@ def _read_mdev(capability: documents.Element, parent: str) -> SimulatedMdev:
 
 def _mdev_document(mdev: SimulatedMdev, parent: Parent | None) -> str:
     root = etree.Element("device")
-    documents.add_child(root, "name", mdev.name)
+    markup.add_child(root, "name", mdev.name)
     if mdev.half_known:
-        documents.add_child(root, "parent", mdev.parent)
-        capability = documents.add_child(root, "capability", type="mdev")
-        documents.add_child(capability, "uuid", mdev.uuid)
-        documents.add_child(capability, "parent_addr", mdev.suffix)
-        documents.add_child(capability, "iommuGroup", number="0")
-        return documents.write(root)
+        markup.add_child(root, "parent", mdev.parent)
+        capability = markup.add_child(root, "capability", type="mdev")
+        markup.add_child(capability, "uuid", mdev.uuid)
+        markup.add_child(capability, "parent_addr", mdev.suffix)
+        markup.add_child(capability, "iommuGroup", number="0")
+        return markup.write(root)
     if mdev.active and parent is not None:
         path = f"{parent.path}/{mdev.uuid}"
-        documents.add_child(root, "path", path)
-    documents.add_child(root, "parent", mdev.parent)
+        markup.add_child(root, "path", path)
+    markup.add_child(root, "parent", mdev.parent)
     if mdev.active and parent is not None:
-        driver = documents.add_child(root, "driver")
-        documents.add_child(driver, "name", parent.driver)
-    capability = documents.add_child(root, "capability", type="mdev")
-    documents.add_child(capability, "type", id=mdev.mdev_type)
-    documents.add_child(capability, "uuid", mdev.uuid)
-    documents.add_child(capability, "parent_addr", mdev.suffix)
+        driver = markup.add_child(root, "driver")
+        markup.add_child(driver, "name", parent.driver)
+    capability = markup.add_child(root, "capability", type="mdev")
+    markup.add_child(capability, "type", id=mdev.mdev_type)
+    markup.add_child(capability, "uuid", mdev.uuid)
+    markup.add_child(capability, "parent_addr", mdev.suffix)
     group = str(mdev.iommu_group if mdev.active else 0)
-    documents.add_child(capability, "iommuGroup", number=group)
+    markup.add_child(capability, "iommuGroup", number=group)
     _add_attributes(capability, mdev.attributes)
-    return documents.write(root)
+    return markup.write(root)
 
 
 def _add_attributes(
-    capability: documents.Element, attributes: Sequence[tuple[str, str]]
+    capability: markup.Element, attributes: Sequence[tuple[str, str]]
 ) -> None:
     for name, value in attributes:
-        documents.add_child(capability, "attr", name=name, value=value)
+        markup.add_child(capability, "attr", name=name, value=value)
 
 
 _COMPUTER = """<device>

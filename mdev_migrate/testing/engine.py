@@ -20,7 +20,7 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from mdev_migrate.testing import documents
+from mdev_migrate.testing import markup
 
 _HYPERVISOR_NAMESPACE = "{http://libvirt.org/schemas/domain/"
 _PLACEHOLDER = "new device"
@@ -37,23 +37,23 @@ def open_test_driver(content: str = "") -> Any:
         return libvirt.open(f"test://{file.name}")
 
 
-def parse_node_device(document: str) -> documents.Element:
+def parse_node_device(document: str) -> markup.Element:
     """Let libvirt parse a node device that does not exist yet.
 
     :returns: the document as libvirt formats it.
     :raises libvirt.libvirtError: if libvirt cannot parse it.
     """
     try:
-        root = documents.parse(document)
+        root = markup.parse(document)
     except etree.XMLSyntaxError:
         open_test_driver(document)
         raise
     for name in root.findall("name"):
         root.remove(name)
-    documents.add_child(root, "name", _PLACEHOLDER)
+    markup.add_child(root, "name", _PLACEHOLDER)
     driver = open_test_driver(etree.tostring(root, encoding="unicode"))
     device = driver.nodeDeviceLookupByName(_PLACEHOLDER)
-    return documents.parse(device.XMLDesc(0))
+    return markup.parse(device.XMLDesc(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,17 @@ class _Aside:
     """What the test driver cannot hold of a document."""
 
     domain_type: str
-    elements: tuple[documents.Element, ...]
+    elements: tuple[markup.Element, ...]
 
     def put_back(self, document: str) -> str:
-        held = documents.parse(document)
+        held = markup.parse(document)
         root = etree.Element(str(held.tag), None, self._prefixes())
         for name, value in held.attrib.items():
             root.set(str(name), str(value))
         root.set("type", self.domain_type)
         root.extend(held)
         root.extend(copy.deepcopy(element) for element in self.elements)
-        return documents.write(root)
+        return markup.write(root)
 
     def _prefixes(self) -> dict[str, str]:
         return {
@@ -84,7 +84,7 @@ class _Aside:
 
 def _put_aside(document: str) -> tuple[str, _Aside]:
     try:
-        root = documents.parse(document)
+        root = markup.parse(document)
     except etree.XMLSyntaxError:
         return document, _Aside("qemu", ())  # libvirt says what is wrong.
     aside = _Aside(root.get("type", ""), tuple(_foreign_elements(root)))
@@ -98,7 +98,7 @@ def _put_aside(document: str) -> tuple[str, _Aside]:
     return etree.tostring(root, encoding="unicode"), aside
 
 
-def _foreign_elements(root: documents.Element) -> list[documents.Element]:
+def _foreign_elements(root: markup.Element) -> list[markup.Element]:
     return [
         child
         for child in root
@@ -202,12 +202,12 @@ class Engine:
     def mdevs(self, uuid: str, flags: int = 0) -> list[str]:
         """Return the UUIDs of a guest's mdevs, in guest order."""
         document = self._guests[uuid].XMLDesc(flags)
-        return documents.assigned_mdevs(documents.parse(document))
+        return markup.assigned_mdevs(markup.parse(document))
 
     def mdevs_by_options(self, uuid: str, *, live: bool) -> list[str]:
         """Return the UUIDs of the mdevs that QEMU is given by options."""
         asides = self._live if live else self._config
-        return documents.mdevs_by_options(asides[uuid].elements)
+        return markup.mdevs_by_options(asides[uuid].elements)
 
     def _remember(
         self, guest: Any, asides: dict[str, _Aside], aside: _Aside

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from mdev_migrate.testing import errors
 from mdev_migrate.testing.connection import SimulatedConnection
 from mdev_migrate.testing.faults import DEFAULT_LIMIT_S, Faults
-from mdev_migrate.testing.host import SimulatedHost
-from mdev_migrate.testing.migration import Migration, Step
 from mdev_migrate.testing.parents import MttyParent, Parent
+from mdev_migrate.testing.simulated_host import SimulatedHost
+from mdev_migrate.testing.transfer import Migration, Step
 
 _HOST_UUID = "00000000-0000-4000-8000-{:012d}"
 

@@ -10,8 +10,8 @@ from mdev_migrate.testing import errors
 from mdev_migrate.testing.engine import Engine
 
 if TYPE_CHECKING:
-    from mdev_migrate.testing.host import SimulatedHost
-    from mdev_migrate.testing.migration import Migration
+    from mdev_migrate.testing.simulated_host import SimulatedHost
+    from mdev_migrate.testing.transfer import Migration
 
 #: QEMU's own default, until somebody sets another limit.
 DEFAULT_DOWNTIME_MS = 300

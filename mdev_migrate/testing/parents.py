@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from mdev_migrate.testing import documents
+from mdev_migrate.testing import markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,37 +78,37 @@ class Parent(abc.ABC):
         :param existing: the types of the mdevs that exist on it.
         """
         root = etree.Element("device")
-        documents.add_child(root, "name", self.name)
-        documents.add_child(root, "path", self.path)
-        documents.add_child(root, "parent", "computer")
-        offers = documents.add_child(
+        markup.add_child(root, "name", self.name)
+        markup.add_child(root, "path", self.path)
+        markup.add_child(root, "parent", "computer")
+        offers = markup.add_child(
             self._add_capability(root), "capability", type="mdev_types"
         )
         for offered in self.types.values():
             self._add_type(offers, offered, existing)
-        return documents.write(root)
+        return markup.write(root)
 
-    def _add_capability(self, root: documents.Element) -> documents.Element:
-        capability = documents.add_child(root, "capability", type="pci")
-        documents.add_child(capability, "class", "0x030200")
+    def _add_capability(self, root: markup.Element) -> markup.Element:
+        capability = markup.add_child(root, "capability", type="pci")
+        markup.add_child(capability, "class", "0x030200")
         tags = ("domain", "bus", "slot", "function")
         for tag, digits in zip(tags, self._numbers(), strict=True):
-            documents.add_child(capability, tag, str(int(digits, 16)))
-        documents.add_child(capability, "product", "Simulated", id="0x0001")
-        documents.add_child(capability, "vendor", "Simulated", id="0x10de")
+            markup.add_child(capability, tag, str(int(digits, 16)))
+        markup.add_child(capability, "product", "Simulated", id="0x0001")
+        markup.add_child(capability, "vendor", "Simulated", id="0x10de")
         return capability
 
     def _add_type(
         self,
-        offers: documents.Element,
+        offers: markup.Element,
         offered: OfferedType,
         existing: Sequence[str],
     ) -> None:
         available = self.available(offered.mdev_type, existing)
-        element = documents.add_child(offers, "type", id=offered.mdev_type)
-        documents.add_child(element, "name", offered.name)
-        documents.add_child(element, "deviceAPI", offered.device_api)
-        documents.add_child(element, "availableInstances", str(available))
+        element = markup.add_child(offers, "type", id=offered.mdev_type)
+        markup.add_child(element, "name", offered.name)
+        markup.add_child(element, "deviceAPI", offered.device_api)
+        markup.add_child(element, "availableInstances", str(available))
 
     def _numbers(self) -> list[str]:
         return self.name.removeprefix("pci_").split("_")
@@ -159,8 +159,8 @@ class MttyParent(SharedParent):
         """What ``virNodeDeviceListCaps`` answers."""
         return ("mdev_types",)
 
-    def _add_capability(self, root: documents.Element) -> documents.Element:
-        return documents.add_child(root, "capability", type="mdev_types")
+    def _add_capability(self, root: markup.Element) -> markup.Element:
+        return markup.add_child(root, "capability", type="mdev_types")
 
 
 class NvidiaParent(Parent):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
-from mdev_migrate.testing import documents
+from mdev_migrate.testing import markup
 
 if TYPE_CHECKING:
     from mdev_migrate.testing.guests import GuestState
-    from mdev_migrate.testing.host import SimulatedHost
+    from mdev_migrate.testing.simulated_host import SimulatedHost
 
 #: How long a round of the copy is said to take, in milliseconds.
 ROUND_MS = 100
@@ -109,5 +109,5 @@ def job_info(figures: dict[str, Any]) -> list[int]:
 
 
 def _memory_bytes(host: "SimulatedHost", guest: str) -> int:
-    document = documents.parse(host.guests.engine.document(guest))
-    return int(documents.text_of(document, "memory")) * 1024
+    document = markup.parse(host.guests.engine.document(guest))
+    return int(markup.text_of(document, "memory")) * 1024

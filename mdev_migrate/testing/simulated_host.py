@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
-from mdev_migrate.testing import connection, documents, errors
+from mdev_migrate.testing import connection, errors, markup
 from mdev_migrate.testing.devices import DeviceTable, SimulatedMdev
 from mdev_migrate.testing.faults import Call, Faults
 from mdev_migrate.testing.guests import GuestTable
@@ -84,7 +84,7 @@ class SimulatedHost:
         """
         parent = parent or next(iter(self.devices.parents))
         attrs = tuple((attributes or {}).items())
-        request = documents.mdev_request(parent, mdev_type, uuid, attrs)
+        request = markup.mdev_request(parent, mdev_type, uuid, attrs)
         with self.changing():
             name = None
             if persistent or not active:
@@ -113,7 +113,7 @@ class SimulatedHost:
             of ``memory_mib``.
         :param blockers: why QEMU will not migrate it, in QEMU's words.
         """
-        xml = xml or documents.guest_document(
+        xml = xml or markup.guest_document(
             name, uuid, mdevs, memory_mib=memory_mib
         )
         with self.changing():

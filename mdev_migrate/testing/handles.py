@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 from lxml import etree
 
-from mdev_migrate.testing import documents, errors, migration, statistics
+from mdev_migrate.testing import errors, markup, statistics, transfer
 from mdev_migrate.testing.link import remote, remote_unlocked
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class SimulatedDomain:
         flags: int | None = 0,
     ) -> int:
         """Migrate the guest and return when it has moved."""
-        request = migration.Request(
+        request = transfer.Request(
             guest=self._uuid,
             peer_uri=dconnuri,
             destination_xml=params.get(libvirt.VIR_MIGRATE_PARAM_DEST_XML),
@@ -253,8 +253,8 @@ class SimulatedDomain:
         ended = threading.Event()
         with self.host.changing():
             self._check_running()
-            migration.check_request(self.host, request)
-            job = migration.Migration(self.host, request)
+            transfer.check_request(self.host, request)
+            job = transfer.Migration(self.host, request)
             job.start(ended)
         self.link.wait_for(ended)
         job.result()
@@ -336,9 +336,9 @@ class SimulatedDomain:
 
 def _with_aliases(document: str) -> str:
     """Name the host devices of a running guest, as libvirt does."""
-    root = documents.parse(document)
+    root = markup.parse(document)
     for number, hostdev in enumerate(root.iterfind("devices/hostdev")):
         if hostdev.find("alias") is None:
             alias = etree.Element("alias", name=f"hostdev{number}")
             hostdev.insert(1, alias)
-    return documents.write(root)
+    return markup.write(root)

@@ -21,7 +21,7 @@ from mdev_migrate.testing import abi, errors, statistics
 from mdev_migrate.testing.engine import Engine
 
 if TYPE_CHECKING:
-    from mdev_migrate.testing.host import SimulatedHost
+    from mdev_migrate.testing.simulated_host import SimulatedHost
 
 _MIGRATABLE = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
 _INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
