@@ -15,12 +15,12 @@
     |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
     |   |-- GuestOnDestination, ClaimHeld, ClaimsDenied
     |   |-- PeerTooOld, MigrateDataInvalid
-    |   |-- XmlMalformed, OptionInvalid
+    |   |-- XmlMalformed, OptionInvalid, DowntimeTooLong
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ComputeRpcPinned
     |   |-- ProviderUnknown, ProviderTypesDiffer
     |-- NotKnown                 a check that could not be made
-    |   |-- KernelUnknown, VendorKernelUnknown
+    |   |-- KernelUnknown, VendorKernelUnknown, DowntimeUnknown
     |   |-- BlockersUnknown, HostUuidUnknown, PartlyUnreadable
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone
@@ -286,6 +286,23 @@ class BlockersUnknown(NotKnown):
             f"source host {self.host}: whether something blocks the "
             f"migration could not be asked: {self.reason}"
         )
+
+
+@dataclass(eq=False)
+class DowntimeUnknown(NotKnown):
+    """How long a guest may stand still cannot be told beforehand."""
+
+    code = "downtime-unknown"
+    hint = (
+        "name the bandwidth with --bandwidth; what the devices have is in "
+        "their vendor's documents"
+    )
+
+    guest: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"guest {self.guest}: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -825,6 +842,29 @@ class MigrateDataInvalid(PreCheckError):
 
     def __str__(self) -> str:
         return f"migrate data, {self.field}: {self.reason}"
+
+
+@dataclass(eq=False)
+class DowntimeTooLong(PreCheckError):
+    """A guest may stand still longer than is allowed, for its devices."""
+
+    code = "downtime-too-long"
+
+    hint = (
+        "raise --max-downtime, or give the migration more bandwidth; what "
+        "of the devices' memory is not in use may take no time"
+    )
+
+    guest: str
+    needed_ms: int
+    max_downtime_ms: int
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: the state of its devices may take "
+            f"{self.needed_ms} ms, the maximal downtime is "
+            f"{self.max_downtime_ms} ms"
+        )
 
 
 @dataclass(eq=False)

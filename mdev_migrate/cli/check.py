@@ -20,12 +20,14 @@ from mdev_migrate.cli import (
 )
 from mdev_migrate.cli.places import Places
 from mdev_migrate.cli.session import Session
+from mdev_migrate.core.estimate import Estimate
 from mdev_migrate.core.precheck import Check
 from mdev_migrate.workflow import GuestCheck, Options, Report
 
 
 @click.command("check")
 @migration_options.journey
+@migration_options.budget
 @options.shared
 @click.pass_context
 def command(
@@ -92,6 +94,7 @@ def as_json(
             "allowed": False,
             "checks": [],
             "source_mdev_types": {},
+            "estimate": None,
             "warnings": list(warnings),
         }
     return {
@@ -102,7 +105,17 @@ def as_json(
         "source_mdev_types": {
             want.source_uuid: want.mdev_type for want in report.wanted
         },
+        "estimate": _estimate(report.estimate),
         "warnings": list(warnings),
+    }
+
+
+def _estimate(found: Estimate | None) -> json_output.Answer | None:
+    if found is None:
+        return None
+    return {
+        "device_bytes": found.device_bytes,
+        "downtime_ms": found.downtime_ms,
     }
 
 

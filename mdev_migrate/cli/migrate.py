@@ -49,6 +49,7 @@ class Moved:
 
 @click.command("migrate")
 @migration_options.journey
+@migration_options.budget
 @migration_options.limits
 @options.shared
 @click.pass_context

@@ -91,6 +91,36 @@ def journey(command: Decorated) -> Decorated:
     )
 
 
+def budget(command: Decorated) -> Decorated:
+    """Say how long a guest may stand still, and how fast it is sent."""
+    return decorate(
+        command,
+        click.option(
+            "--max-downtime",
+            "max_downtime_ms",
+            metavar="MS",
+            type=click.IntRange(1, transport.MAX_DOWNTIME_MS),
+            default=downtime.CEILING_MS,
+            help="How long the guest may stand still at most, in "
+            f"milliseconds. Default: {downtime.CEILING_MS} ms; a large "
+            "device state over a slow network needs more.",
+        ),
+        click.option(
+            "--strict-downtime",
+            is_flag=True,
+            help="Refuse a guest whose devices may need more than "
+            "--max-downtime, as far as the names of their types tell their "
+            "memory; needs --bandwidth.",
+        ),
+        click.option(
+            "--bandwidth",
+            metavar="MIB_S",
+            type=click.IntRange(1, _MAX_BANDWIDTH),
+            help="The most to send, in MiB/s. Default: no limit.",
+        ),
+    )
+
+
 def limits(command: Decorated) -> Decorated:
     """Say by which way and within which limits a guest is migrated."""
     return decorate(
@@ -119,16 +149,6 @@ def limits(command: Decorated) -> Decorated:
             "step by step if the migration would not end.",
         ),
         click.option(
-            "--max-downtime",
-            "max_downtime_ms",
-            metavar="MS",
-            type=click.IntRange(1, transport.MAX_DOWNTIME_MS),
-            default=downtime.CEILING_MS,
-            help="How long it may stand still at most, in milliseconds. "
-            f"Default: {downtime.CEILING_MS} ms; a large device state over a "
-            "slow network needs more.",
-        ),
-        click.option(
             "--stall-timeout",
             "stall_timeout_s",
             metavar="S",
@@ -137,12 +157,6 @@ def limits(command: Decorated) -> Decorated:
             help="Abort a migration that came no nearer to its end for so "
             f"long, in seconds. Default: {downtime.STALL_TIMEOUT_S:g}; 0: "
             "go on.",
-        ),
-        click.option(
-            "--bandwidth",
-            metavar="MIB_S",
-            type=click.IntRange(1, _MAX_BANDWIDTH),
-            help="The most to send, in MiB/s. Default: no limit.",
         ),
         click.option(
             "--timeout",

@@ -25,6 +25,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 @click.command("plan")
 @migration_options.journey
+@migration_options.budget
 @options.shared
 @click.pass_context
 def command(

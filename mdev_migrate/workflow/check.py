@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation, claims, guest_xml, precheck
+from mdev_migrate.core import (
+    allocation,
+    claims,
+    estimate,
+    guest_xml,
+    precheck,
+)
 from mdev_migrate.core.precheck import Check, attempt
 from mdev_migrate.host import Host
 from mdev_migrate.service import MdevMigration
@@ -32,6 +38,7 @@ class _Findings:
     blockers: str | None = None
     wanted: tuple[model.WantedMdev, ...] = ()
     plan: allocation.AllocationPlan | None = None
+    estimate: estimate.Estimate | None = None
 
 
 class GuestCheck:
@@ -88,7 +95,11 @@ class GuestCheck:
             return Report(guest, tuple(versions))
         checks = list(self._check_all(findings, versions))
         return Report(
-            findings.guest, tuple(checks), findings.wanted, findings.plan
+            findings.guest,
+            tuple(checks),
+            findings.wanted,
+            findings.plan,
+            findings.estimate,
         )
 
     def _check_all(
@@ -106,6 +117,7 @@ class GuestCheck:
         yield from self._check_guest(findings)
         yield from self._check_claim(findings)
         if findings.wanted:
+            yield self._check_downtime(findings)
             yield from self._check_targets(findings)
         yield from self._check_transport(findings.guest)
 
@@ -161,6 +173,25 @@ class GuestCheck:
         yield attempt("guest-mdevs", "source", check_mdevs)
         yield attempt("guest-xml", "source", check_inactive)
         yield attempt("guest-viommu", "source", check_viommu)
+
+    def _check_downtime(self, findings: _Findings) -> Check:
+        """Estimate how long the guest stands still for its devices."""
+        names = estimate.names_of(
+            (*findings.there.parents, *findings.here.parents)
+        )
+        options = self._options
+        found = estimate.make(findings.wanted, names, options.bandwidth)
+        findings.estimate = found
+
+        def judge() -> str:
+            return estimate.judge(
+                findings.guest.name,
+                found,
+                options.max_downtime_ms,
+                strict=options.strict_downtime,
+            )
+
+        return attempt("downtime", "source", judge)
 
     def _check_claim(self, findings: _Findings) -> Iterator[Check]:
         """Check an older claim of the guest, if there is one."""

@@ -38,7 +38,13 @@ from mdev_migrate.workflow.clearing import clear_behind
 from mdev_migrate.workflow.job import Job
 from mdev_migrate.workflow.limit import DowntimeLimit
 from mdev_migrate.workflow.recovery import settle
-from mdev_migrate.workflow.values import Observer, Options, Outcome, Silent
+from mdev_migrate.workflow.values import (
+    Observer,
+    Options,
+    Outcome,
+    Report,
+    Silent,
+)
 
 #: Raised only after both hosts were asked: the guest is not on its targets.
 _STAYED = (
@@ -171,7 +177,7 @@ class GuestMigration:
             may_replace=self._may_replace,
             entering=self._enter,
         )
-        limit = self._downtime_limit(guest)
+        limit = self._downtime_limit(report)
         with self._undone_on_failure(guest, plan, limit):
             targets = pairing.pair_mdevs(report.wanted, plan.mdevs)
             self._outcome.target_mdevs = targets
@@ -284,10 +290,14 @@ class GuestMigration:
             flags=self._options.flags_for(guest)[0],
         )
 
-    def _downtime_limit(self, guest: model.Guest) -> DowntimeLimit:
-        policy = downtime.Policy(self._options.downtime_bounds)
+    def _downtime_limit(self, report: Report) -> DowntimeLimit:
+        found = report.estimate
+        policy = downtime.Policy(
+            self._options.downtime_bounds,
+            device_bytes=found.device_bytes if found else None,
+        )
         return DowntimeLimit(
-            self._source, guest.instance_uuid, policy, self._observer
+            self._source, report.guest.instance_uuid, policy, self._observer
         )
 
     def _put_back(self, limit: DowntimeLimit) -> None:

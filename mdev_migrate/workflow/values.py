@@ -10,6 +10,7 @@ from mdev_migrate import exception, model
 from mdev_migrate.core import (
     allocation,
     downtime,
+    estimate,
     pairing,
     precheck,
     transport,
@@ -29,6 +30,8 @@ class Options:
         300 ms, or for ``max_downtime_ms`` if that is less.
     :ivar max_downtime_ms: how long it may stand still at most: the limit is
         raised up to this if the migration would not end otherwise.
+    :ivar strict_downtime: refuse if, as far as can be told beforehand, the
+        guest's devices may need more than that.
     :ivar stall_timeout_s: aborts a migration that came no nearer to its end
         for so long; None for none.
     :ivar bandwidth: MiB/s; None for no limit.
@@ -41,6 +44,7 @@ class Options:
     migrate_uri: str | None = None
     downtime_ms: int | None = None
     max_downtime_ms: int = downtime.CEILING_MS
+    strict_downtime: bool = False
     stall_timeout_s: float | None = downtime.STALL_TIMEOUT_S
     bandwidth: int | None = None
     timeout_s: float | None = None
@@ -68,6 +72,10 @@ class Options:
         :raises OptionInvalid: if one is.
         """
         self.downtime_bounds.check()
+        if self.strict_downtime and self.bandwidth is None:
+            raise exception.OptionInvalid(
+                "bandwidth", "none", "one to estimate the downtime with"
+            )
         for name, value in (
             ("bandwidth", self.bandwidth),
             ("time limit", self.timeout_s),
@@ -119,12 +127,15 @@ class Report:
     :ivar wanted: what each mdev of the guest asks of its target; empty if
         the guest has none or if they could not be read.
     :ivar plan: None if it was refused.
+    :ivar estimate: how long its devices may take; None if its mdevs could
+        not be read.
     """
 
     guest: model.Guest
     checks: tuple[precheck.Check, ...]
     wanted: tuple[model.WantedMdev, ...] = ()
     plan: allocation.AllocationPlan | None = None
+    estimate: estimate.Estimate | None = None
 
     @property
     def allowed(self) -> bool:

@@ -4,7 +4,7 @@
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -37,10 +37,19 @@ class Answer(NamedTuple):
 
 
 class World:
-    """Two hosts, a guest ``vm`` with two mdevs, and the command."""
+    """Two hosts, a guest ``vm`` with two mdevs, and the command.
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.source, self.destination = testing.two_hosts()
+    :param parent: returns the parent of a host, by default an mtty.
+    """
+
+    def __init__(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        parent: Callable[[], testing.Parent] = testing.MttyParent,
+    ) -> None:
+        self.source, self.destination = testing.two_hosts(
+            [parent()], [parent()]
+        )
         self.group = self.source.group
         self.here, self.there = self.source.uris[0], self.destination.uris[0]
         self.limits = LIMITS

@@ -23,6 +23,7 @@ CHECK_KEYS = {
     "allowed",
     "checks",
     "source_mdev_types",
+    "estimate",
     "warnings",
 }
 PLAN_KEYS = CHECK_KEYS | {"target_mdevs", "create", "reuse", "difference"}
@@ -159,6 +160,7 @@ class TestCheck:
             MDEV_1: "mtty-1",
             MDEV_2: "mtty-2",
         }
+        assert found["estimate"] == {"device_bytes": 156, "downtime_ms": None}
         for check in found["checks"]:
             assert check.keys() == {
                 "name",
@@ -170,6 +172,55 @@ class TestCheck:
             }
             assert check["result"] == "passed"
             assert (check["code"], check["hint"]) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("strict", "code", "refusal"),
+        [((), 0, None), (("--strict-downtime",), 1, "downtime-too-long")],
+    )
+    @pytest.mark.parametrize("command", ["check", "plan"])
+    def test_estimate(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        command: str,
+        strict: tuple[str, ...],
+        code: int,
+        refusal: str | None,
+    ):
+        """What the devices may take is told, and refused on request."""
+        types = [testing.OfferedType("nvidia-557", "NVIDIA A40-8Q")]
+        world = World(
+            capsys, lambda: testing.SharedParent("pci_0000_06_00_0", types, 6)
+        )
+        world.add_guest({MDEV_1: "nvidia-557"})
+
+        answer = world.run(
+            command,
+            *("vm", "--to", world.there, "--json", "--bandwidth", "1024"),
+            *("--max-downtime", "7999", *strict),
+        )
+
+        (check,) = (
+            each
+            for each in answer.json["checks"]
+            if each["name"] == "downtime"
+        )
+        assert answer.code == code
+        assert answer.json["estimate"] == {
+            "device_bytes": 8 << 30,
+            "downtime_ms": 8000,
+        }
+        assert check["code"] == refusal
+        assert "may take 8000 ms" in check["detail"]
+
+    def test_strict_needs_a_bandwidth(self, world: World):
+        """Nobody can keep a budget that cannot be told."""
+        world.add_guest()
+
+        answer = world.run(
+            "check", "vm", "--to", world.there, "--strict-downtime", "--json"
+        )
+
+        assert answer.json["error"]["code"] == "option-invalid"
 
     def test_guest_by_uuid(self, world: World):
         """A guest is found by its UUID, in whatever letters."""
@@ -250,6 +301,7 @@ class TestCheck:
             "allowed": False,
             "checks": [],
             "source_mdev_types": {},
+            "estimate": None,
             "warnings": [],
         }
         assert error.keys() == ERROR_KEYS
