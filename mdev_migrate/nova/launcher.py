@@ -4,11 +4,25 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from mdev_migrate import exception
+
+#: Exit code where it cannot be run as it is installed or configured.
+_UNUSABLE = 2
+
+
+def _need_nova(command: str) -> None:
+    """Say in one line if Nova is not there; what Nova lacks is Nova's."""
+    if importlib.util.find_spec("nova") is None:
+        sys.stderr.write(
+            f"{command}: there is no Nova for {sys.executable}: install "
+            "mdev-migrate into Nova's own environment\n"
+        )
+        sys.exit(_UNUSABLE)
 
 
 def _checked(parse: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,13 +47,17 @@ def _checked(parse: Callable[..., Any]) -> Callable[..., Any]:
             sys.stderr.write(
                 f"nova-compute-mdev: {error} ({error.code}: {error.hint})\n"
             )
-            sys.exit(2)
+            sys.exit(_UNUSABLE)
 
     return parse_and_check
 
 
 def main() -> None:
-    """Install the mixin, then be nova-compute, with its arguments."""
+    """Install the mixin, then be nova-compute, with its arguments.
+
+    :raises SystemExit: if there is no Nova.
+    """
+    _need_nova("nova-compute-mdev")
     # Nova's own module comes first: it patches the standard library.
     from nova.cmd import compute  # noqa: PLC0415
 
@@ -51,7 +69,11 @@ def main() -> None:
 
 
 def conductor_main() -> None:
-    """Extend the migrate data, then be nova-conductor."""
+    """Extend the migrate data, then be nova-conductor.
+
+    :raises SystemExit: if there is no Nova.
+    """
+    _need_nova("nova-conductor-mdev")
     from nova.cmd import conductor  # noqa: PLC0415
 
     import mdev_migrate.nova.conductor  # noqa: PLC0415, F401

@@ -65,8 +65,12 @@ class TestWire:
 
         read = objects.LibvirtLiveMigrateData.obj_from_primitive(sent)
 
+        again = read.obj_to_primitive()
+        for primitive in (sent, again):
+            # A set: oslo.versionedobjects sorts it from 3.0 on.
+            primitive["nova_object.changes"].sort()
         assert type(read) is objects.LibvirtLiveMigrateData
-        assert read.obj_to_primitive() == sent
+        assert again == sent
 
     @pytest.mark.parametrize("version", ["1.10", "1.9", "1.0"])
     def test_older_peer(self, version):
