@@ -170,6 +170,8 @@ class LibvirtHost:
         self._kernel = None if kernel is None else str(kernel)
         self._opener = opener
         self._connection = opener(uri)
+        #: What was looked up once: libvirt finds a guest by its UUID anyway.
+        self._domains: dict[str, Any] = {}
         self.claims = libvirt_claims.LibvirtClaims(
             self._lending, lambda: self.name
         )
@@ -200,6 +202,7 @@ class LibvirtHost:
     def reconnect(self) -> None:
         """Open the connection anew; see ``host.Host``."""
         self.close()
+        self._domains.clear()
         self._connection = self._opener(self._uri)
 
     def close(self) -> None:
@@ -284,7 +287,10 @@ class LibvirtHost:
         for lookup, word in lookups:
             with self._calling(f"virDomainLookup of {name!r:.80}"):
                 try:
-                    return libvirt_reading.read_guest(lookup(word))
+                    domain = lookup(word)
+                    guest = libvirt_reading.read_guest(domain)
+                    self._domains[guest.instance_uuid] = domain
+                    return guest
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                         raise
@@ -293,7 +299,11 @@ class LibvirtHost:
     @contextlib.contextmanager
     def _domain(self, operation: str, instance_uuid: str) -> Iterator[Any]:
         with self._calling(operation):
-            yield self._connection.lookupByUUIDString(instance_uuid)
+            domain = self._domains.get(instance_uuid)
+            if domain is None:
+                domain = self._connection.lookupByUUIDString(instance_uuid)
+                self._domains[instance_uuid] = domain
+            yield domain
 
     def _xml(self, instance_uuid: str, flags: int, *, secure: bool) -> str:
         if secure:
