@@ -591,7 +591,7 @@ class NewerStockDriver(StockDriver):
 class _Made(MdevLiveMigrationMixin):
     """What the composed class provides."""
 
-    def make_mdev_migration(self) -> MdevCompute:
+    def make_mdev_compute(self) -> MdevCompute:
         """Return the mixin's work, with what the test provides."""
         return MdevCompute(
             self,

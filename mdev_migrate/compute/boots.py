@@ -27,7 +27,7 @@ def while_booting(base: type, name: str) -> Callable[..., Any]:
     def booting(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind(self, *args, **kwargs).arguments
         instance_uuid = objects.instance_uuid(given["instance"])
-        with self.mdev_migration.promises.booting(instance_uuid):
+        with self.mdev_compute.promises.booting(instance_uuid):
             return getattr(base, name)(self, *args, **kwargs)
 
     booting.__signature__ = signature  # type: ignore[attr-defined]

@@ -25,25 +25,25 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
     """Live migration of guests with mdevs, for a LibvirtDriver.
 
     Must come before the stock class in the bases of the composed class,
-    which provides :meth:`make_mdev_migration`.
+    which provides :meth:`make_mdev_compute`.
 
-    :ivar mdev_migration: does the work.
+    :ivar mdev_compute: does the work.
     :ivar mdev_monitored: the guests with mdevs that are leaving, by
         instance UUID.
     :ivar instance_claimed_mdevs: target mdev UUIDs by instance UUID.
     """
 
-    mdev_migration: MdevCompute
+    mdev_compute: MdevCompute
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self.mdev_migration = self.make_mdev_migration()
+        self.mdev_compute = self.make_mdev_compute()
         self.mdev_monitored: dict[str, MonitoredGuest] = {}
         self.instance_claimed_mdevs = ClaimedMdevs(
-            self.mdev_migration.promises.claimed
+            self.mdev_compute.promises.claimed
         )
 
-    def make_mdev_migration(self) -> MdevCompute:
+    def make_mdev_compute(self) -> MdevCompute:
         """Return what does the work; the composed class knows Nova."""
         raise NotImplementedError
 
@@ -59,11 +59,11 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
     def init_host(self, host: str) -> None:
         """End what ended while this service was down."""
         super().init_host(host)
-        self.mdev_migration.ends.drop_ended()
+        self.mdev_compute.ends.drop_ended()
 
     def get_available_resource(self, nodename: str) -> Any:
         """End, once in each period, what nobody else ended."""
-        self.mdev_migration.ends.drop_ended()
+        self.mdev_compute.ends.drop_ended()
         return super().get_available_resource(nodename)
 
     # Pre-checks -------------------------------------------------------
@@ -78,10 +78,10 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         disk_over_commit: bool = False,
     ) -> Any:
         """Destination: say whether this host takes guests with mdevs."""
-        wanted = self.mdev_migration.host.wants_mdevs(instance)
+        wanted = self.mdev_compute.host.wants_mdevs(instance)
         if wanted:
-            with self.mdev_migration.refusals(instance):
-                self.mdev_migration.check_destination(instance)
+            with self.mdev_compute.refusals(instance):
+                self.mdev_compute.check_destination(instance)
         data = super().check_can_live_migrate_destination(
             context,
             instance,
@@ -102,8 +102,8 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         block_device_info: Any = None,
     ) -> Any:
         """Source: refuse, or tell the type of each mdev."""
-        with self.mdev_migration.refusals(instance):
-            types = self.mdev_migration.source_mdev_types(
+        with self.mdev_compute.refusals(instance):
+            types = self.mdev_compute.source_mdev_types(
                 instance, dest_check_data
             )
             if types:
@@ -128,8 +128,8 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
 
         Stands in for Nova's own step of that name (29 and later).
         """
-        with self.mdev_migration.refusals(instance):
-            targets = self.mdev_migration.targets.claim(
+        with self.mdev_compute.refusals(instance):
+            targets = self.mdev_compute.targets.claim(
                 instance, migrate_data, allocs, migration
             )
         if targets is not None:
@@ -153,8 +153,8 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
     ) -> Any:
         """Destination: see that the target mdevs are ready."""
         if objects.has_mdevs(migrate_data):
-            with self.mdev_migration.refusals(instance):
-                self.mdev_migration.targets.prepare(instance, migrate_data)
+            with self.mdev_compute.refusals(instance):
+                self.mdev_compute.targets.prepare(instance, migrate_data)
         return super().pre_live_migration(
             context,
             instance,
@@ -277,7 +277,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
                 block_device_info,
             )
         finally:
-            self.mdev_migration.ends.finish(objects.instance_uuid(instance))
+            self.mdev_compute.ends.finish(objects.instance_uuid(instance))
 
     def rollback_live_migration_at_destination(
         self,
@@ -300,13 +300,13 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
                     migrate_data,
                 )
         finally:
-            self.mdev_migration.ends.undo(
+            self.mdev_compute.ends.undo(
                 objects.instance_uuid(instance), migrate_data
             )
 
     def cleanup_lingering_instance_resources(self, instance: Any) -> Any:
         """Undo what was made for an instance that was deleted meanwhile."""
-        self.mdev_migration.ends.undo(objects.instance_uuid(instance))
+        self.mdev_compute.ends.undo(objects.instance_uuid(instance))
         return super().cleanup_lingering_instance_resources(instance)
 
     # Who holds what ---------------------------------------------------
@@ -317,7 +317,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         Asked for one instance, claims are left out: the answer is what its
         guest is rebuilt with.
         """
-        promises = self.mdev_migration.promises
+        promises = self.mdev_compute.promises
         # Before the guests are read: what a guest gets meanwhile is in one.
         promised = promises.by_mdev() if instance is None else {}
         with promises.hidden():
@@ -325,17 +325,17 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         if instance is not None:
             promises.hold(assigned)
             return assigned
-        unseen = self.mdev_migration.host.held_besides(assigned)
+        unseen = self.mdev_compute.host.held_besides(assigned)
         return {**promised, **unseen, **assigned}
 
     def _allocate_mdevs(self, allocations: Any) -> Any:
         """Let Nova choose mdevs for a boot, and hold them until it is up."""
-        return self.mdev_migration.targets.allocate_for_boot(allocations)
+        return self.mdev_compute.targets.allocate_for_boot(allocations)
 
     def _create_new_mediated_device(
         self, parent: Any, uuid: Any = None
     ) -> Any:
         """Create an mdev; one for a migration is claimed first."""
         return super()._create_new_mediated_device(
-            parent, uuid=uuid or self.mdev_migration.targets.claim_new()
+            parent, uuid=uuid or self.mdev_compute.targets.claim_new()
         )

@@ -99,7 +99,7 @@ class LibvirtDriver(
         self.mdev_options = conf.Options(CONF)
         super().__init__(virtapi, read_only)
 
-    def make_mdev_migration(self) -> MdevCompute:
+    def make_mdev_compute(self) -> MdevCompute:
         """Return the mixin's work, with claims that outlive the service."""
         return MdevCompute(
             self,
@@ -150,7 +150,7 @@ class _LateStore:
         if self._store is None:
             self._store = FileStore(
                 pathlib.Path(self._driver.mdev_options.now.state_dir),
-                self._driver.mdev_migration.host.facts(),
+                self._driver.mdev_compute.host.facts(),
                 LOG.warning,
             )
         return self._store

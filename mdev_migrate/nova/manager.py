@@ -67,7 +67,7 @@ def _check(manager: Any, driver: Any) -> Callable[..., Any]:
         migration: Any = None,
         limits: Any = None,
     ) -> Any:
-        ours = driver.mdev_migration
+        ours = driver.mdev_compute
         if not (objects.has_mdevs(data) or ours.host.wants_mdevs(instance)):
             return data
         with ours.refusals(instance):

@@ -99,7 +99,7 @@ class TestCompetition(base.MdevComputesTestCase):
 
     def _compete(self, number: int) -> None:
         """Ask for an mdev as a migration or as a boot, in turns."""
-        with self.driver.mdev_migration.promises.booting(str(uuids.uuid4())):
+        with self.driver.mdev_compute.promises.booting(str(uuids.uuid4())):
             try:
                 self.answers.put(
                     self._boot() if number % 2 else self._migrate()
@@ -117,7 +117,7 @@ class TestCompetition(base.MdevComputesTestCase):
         """Look at the claims again and again, as another process does."""
         store = ledger.FileStore(
             pathlib.Path(base.CONF.mdev_migrate.state_dir),
-            self.driver.mdev_migration.host.facts(),
+            self.driver.mdev_compute.host.facts(),
         )
         table = claims.ClaimTable(store)
         while not self.all_have_answers.is_set():

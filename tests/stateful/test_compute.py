@@ -153,7 +153,7 @@ class Destination(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        facts = self.cloud.destination.mdev_migration.host.facts()
+        facts = self.cloud.destination.mdev_compute.host.facts()
         self.cloud.stores["host-b"] = FileStore(self.folder, facts)
         self.cloud.destination = self.cloud.start(self.cloud.there)
         self.cloud.destination.init_host("host-b")

@@ -100,7 +100,7 @@ class TestEnded:
 
     def test_claim_of_the_command(self, cloud, which):
         """One that belongs to no migration of Nova's is not Nova's to end."""
-        claim = cloud.destination.mdev_migration.service.claims.get(which.uuid)
+        claim = cloud.destination.mdev_compute.service.claims.get(which.uuid)
         with cloud.stores["host-b"].edit() as claims:
             claims[which.uuid] = dataclasses.replace(
                 claim, note=dataclasses.replace(claim.note, migration="")
@@ -113,7 +113,7 @@ class TestEnded:
 
     def test_claim_of_the_command_outlives_an_arrival(self, cloud, which):
         """Nor does Nova's guest that arrives end it."""
-        table = cloud.destination.mdev_migration.service.claims
+        table = cloud.destination.mdev_compute.service.claims
         claim = table.get(which.uuid)
         with cloud.stores["host-b"].edit() as claims:
             claims[which.uuid] = dataclasses.replace(
@@ -156,7 +156,7 @@ class TestEnded:
 
     def test_when_it_was_made(self, cloud, which):
         """People are told how old a claim is."""
-        claim = cloud.destination.mdev_migration.service.claims.get(which.uuid)
+        claim = cloud.destination.mdev_compute.service.claims.get(which.uuid)
 
         assert 0 <= time.time() - claim.note.since < 60
 
@@ -206,14 +206,14 @@ class TestRestart:
     @pytest.fixture
     def kept(self, cloud, tmp_path):
         """Return the computes, with claims in files."""
-        facts = cloud.destination.mdev_migration.host.facts()
+        facts = cloud.destination.mdev_compute.host.facts()
         cloud.stores["host-b"] = FileStore(tmp_path, facts)
         cloud.destination = cloud.start(cloud.there)
         cloud.data = cloud.check(standin.instance(), types=TYPES)
         return cloud
 
     def _restart(self, cloud, tmp_path):
-        facts = cloud.destination.mdev_migration.host.facts()
+        facts = cloud.destination.mdev_compute.host.facts()
         cloud.stores["host-b"] = FileStore(tmp_path, facts)
         cloud.destination = cloud.start(cloud.there)
         cloud.destination.init_host("host-b")
@@ -270,7 +270,7 @@ class TestRemoval:
     """How an mdev is removed from a real host, whatever it says."""
 
     def _undo(self, cloud):
-        cloud.destination.mdev_migration.ends.undo(standin.instance().uuid)
+        cloud.destination.mdev_compute.ends.undo(standin.instance().uuid)
 
     def test_node_device_without_destroy(self, cloud, which, caplog):
         """An older binding: the mdev is left, and said."""
@@ -305,7 +305,7 @@ class TestRemoval:
 
     def test_reconnecting_is_novas(self, cloud):
         """Nova's host opens its connection anew by itself."""
-        assert cloud.destination.mdev_migration.host.reconnect() is None
+        assert cloud.destination.mdev_compute.host.reconnect() is None
 
 
 class TestRecycling:

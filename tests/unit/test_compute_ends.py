@@ -82,7 +82,7 @@ class TestArrived:
         claimed.prepare(which, claimed.data)
         claimed.there.add_guest("vm", which.uuid, [claimed.target])
         _over(claimed)
-        host = claimed.destination.mdev_migration.host
+        host = claimed.destination.mdev_compute.host
         find_guest = host.find_guest
         looked, rebooted = threading.Event(), threading.Event()
 
@@ -116,7 +116,7 @@ class TestArrived:
         claimed.there.add_guest("vm", which.uuid, [claimed.target])
         before = _defined(claimed)
 
-        claimed.destination.mdev_migration.ends.undo(which.uuid)
+        claimed.destination.mdev_compute.ends.undo(which.uuid)
 
         assert _defined(claimed) == before
         assert claimed.claimed() == {which.uuid: [claimed.target]}
@@ -192,7 +192,7 @@ class TestTakenByAnother:
 
         host.list_guests = list_then_delete
 
-        found = taken.destination.mdev_migration.host.inventory().guests
+        found = taken.destination.mdev_compute.host.inventory().guests
 
         assert [guest.instance_uuid for guest in found] == [
             builders.instance(8)
@@ -264,7 +264,7 @@ class TestOneByOne:
             at_it.set()
             assert go_on.wait(10)
 
-        claimed.destination.mdev_migration.host.remove_mdev = wait
+        claimed.destination.mdev_compute.host.remove_mdev = wait
         undoing = standin.in_thread(
             lambda: claimed.roll_back(standin.instance(), claimed.data)
         )
@@ -283,7 +283,7 @@ class TestOneByOne:
         """A rollback and the periodic task do not undo the same twice."""
         claimed.there.faults.forget_calls()
         at_it, go_on = threading.Event(), threading.Event()
-        host = claimed.destination.mdev_migration.host
+        host = claimed.destination.mdev_compute.host
         remove = host.remove_mdev
 
         def wait(mdev):
@@ -312,8 +312,8 @@ class TestOneByOne:
 
     def test_two_rollbacks(self, claimed):
         """Who comes second waits for its turn, and finds nothing to do."""
-        service = claimed.destination.mdev_migration.service
-        host = claimed.destination.mdev_migration.host
+        service = claimed.destination.mdev_compute.service
+        host = claimed.destination.mdev_compute.host
         remove, get = host.remove_mdev, service.claims.get
         at_it, go_on = threading.Event(), threading.Event()
         removed, second = [], threading.Event()
@@ -355,7 +355,7 @@ class TestOneByOne:
             at_it.set()
             assert go_on.wait(10)
 
-        claimed.destination.mdev_migration.host.remove_mdev = wait
+        claimed.destination.mdev_compute.host.remove_mdev = wait
         undoing = standin.in_thread(
             lambda: claimed.roll_back(standin.instance(), claimed.data)
         )
@@ -408,7 +408,7 @@ class TestLate:
         which = standin.instance()
         cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
         data = cloud.check(which, types=TYPES)
-        service = cloud.destination.mdev_migration.service
+        service = cloud.destination.mdev_compute.service
         roll_back = service.roll_back
         at_it, go_on = threading.Event(), threading.Event()
 
@@ -449,7 +449,7 @@ class TestLate:
     def test_rollback_during_the_preparation(self, claimed):
         """So it is if it gives up while the mdevs are waited for."""
         which = standin.instance()
-        service = claimed.destination.mdev_migration.service
+        service = claimed.destination.mdev_compute.service
         await_targets = service.await_targets
 
         def give_up(uuids):
@@ -575,14 +575,14 @@ class TestAtOnce:
         """An mdev that was claimed a moment ago is not claimed again."""
         cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
         driver = cloud.destination
-        choose = driver.mdev_migration.host.allocate
+        choose = driver.mdev_compute.host.allocate
 
         def slow(request):
             chosen = choose(request)
             self._claim(cloud, SPARE)
             return chosen
 
-        driver.mdev_migration.host.allocate = slow
+        driver.mdev_compute.host.allocate = slow
 
         with pytest.raises(standin.Refused, match="target-mdevs-raced"):
             cloud.check(standin.instance(), types=TYPES)
@@ -594,7 +594,7 @@ class TestAtOnce:
         other = claims.Note(owner="other", migration=cloud.migration(2).uuid)
         table = claims.ClaimTable(cloud.stores["host-b"])
         driver = cloud.destination
-        choose = driver.mdev_migration.host.allocate
+        choose = driver.mdev_compute.host.allocate
 
         def slow(request):
             chosen = choose(request)
@@ -607,7 +607,7 @@ class TestAtOnce:
             return chosen
 
         cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
-        driver.mdev_migration.host.allocate = slow
+        driver.mdev_compute.host.allocate = slow
 
         with pytest.raises(standin.Refused, match="claim-held"):
             cloud.check(standin.instance(), types=TYPES)
@@ -635,7 +635,7 @@ class TestAtOnce:
 
     def test_looked_at_before_and_told_after(self, cloud):
         """A look that took long does not hide a claim that was made since."""
-        promises = cloud.destination.mdev_migration.promises
+        promises = cloud.destination.mdev_compute.promises
         table = promises._table
         read, go_on = threading.Event(), threading.Event()
         all_claims = table.all

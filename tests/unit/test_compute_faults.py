@@ -43,7 +43,7 @@ DEATHS = {"death": testing.die, "death after it": testing.die_after}
 
 def _start(cloud, folder):
     """Start the destination's service, with claims in files."""
-    facts = cloud.destination.mdev_migration.host.facts()
+    facts = cloud.destination.mdev_compute.host.facts()
     cloud.stores["host-b"] = crashes.MortalStore(
         FileStore(folder, facts), cloud.there.faults
     )

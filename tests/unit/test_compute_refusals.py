@@ -329,7 +329,7 @@ class TestDestination:
 
     def test_stock_refusal(self, cloud, which):
         """One of Nova's own goes through as it is."""
-        refusals = cloud.destination.mdev_migration.refusals
+        refusals = cloud.destination.mdev_compute.refusals
 
         with pytest.raises(standin.Refused) as caught, refusals(which):
             raise standin.Refused("theirs")

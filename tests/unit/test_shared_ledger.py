@@ -15,7 +15,7 @@ def hosts(cloud):
     """Return one host as Nova reaches it, and as the command does."""
     simulated = cloud.there
     return (
-        cloud.destination.mdev_migration.host,
+        cloud.destination.mdev_compute.host,
         libvirt_host.LibvirtHost(
             simulated.uris[0], opener=simulated.group.open
         ),
