@@ -47,7 +47,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from mdev_migrate import model
+from mdev_migrate import hints, model
 
 
 def _join(words: Iterable[str]) -> str:
@@ -58,11 +58,12 @@ class MdevMigrateError(Exception):
     """The base of every error that this package raises.
 
     :cvar code: stable word for scripts.
-    :cvar hint: what an operator can do about it.
+    :ivar hint: what an operator can do about it: the class's, or one for
+        the reason, where libvirt's or QEMU's own words tell more.
     """
 
     code: ClassVar[str] = "error"
-    hint: ClassVar[str] = ""
+    hint: str = ""
 
     def __post_init__(self) -> None:
         """Give ``Exception`` the facts, so that errors pickle and copy."""
@@ -539,13 +540,18 @@ class MigrationBlocked(PreCheckError):
 
     code = "migration-blocked"
     hint = (
-        "the vendor driver must support VFIO migration; see 'Requirements "
-        "and limits' in the documentation for known reasons"
+        "the reason is libvirt's or QEMU's; see 'Requirements and limits' in "
+        "the documentation for known ones"
     )
 
     guest: str
     host: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Hint at what to do about the reason, if it is known."""
+        super().__post_init__()
+        self.hint = hints.find_all(hints.BLOCKERS, self.reason) or self.hint
 
     def __str__(self) -> str:
         return (
@@ -952,6 +958,13 @@ class MigrationFailed(MigrationError):
     destination: str
     reason: str
 
+    def __post_init__(self) -> None:
+        """Hint at what to do about the reason, if it is known."""
+        super().__post_init__()
+        found = hints.find(hints.JOURNEYS, self.reason)
+        if found is not None:
+            self.hint = f"the guest still runs on the source; {found}"
+
     def __str__(self) -> str:
         return (
             f"guest {self.guest}: migration from {self.source} to "
@@ -1055,6 +1068,11 @@ class HostUnreachable(HostError):
 
     uri: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Hint at what to do about the reason, if it is known."""
+        super().__post_init__()
+        self.hint = hints.find(hints.CONNECTIONS, self.reason) or self.hint
 
     def __str__(self) -> str:
         return f"cannot reach {self.uri}: {self.reason}"

@@ -27,11 +27,6 @@ from mdev_migrate.core import phases
 from mdev_migrate.host import Host
 from mdev_migrate.workflow import GuestMigration, Options, Outcome
 
-_PEER_HINT = (
-    "hint: the source's libvirt was sent to the URI of --to; if it reaches "
-    "the destination by another one, name that with --peer-uri"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -80,7 +75,6 @@ def answer(session: Session, guest: str, to: str, how: Options) -> Moved:
         lambda: show(
             moved,
             verbose=session.settings.verbose,
-            peer_named=how.peer_uri is not None,
         ),
     )
     return moved
@@ -158,11 +152,10 @@ def as_json(moved: Moved) -> json_output.Answer:
     }
 
 
-def show(moved: Moved, *, verbose: bool, peer_named: bool) -> None:
+def show(moved: Moved, *, verbose: bool) -> None:
     """Show how a migration ended; what went wrong goes to stderr.
 
     :param verbose: with the seconds of each step.
-    :param peer_named: the user named the destination's URI for its peer.
     """
     outcome = moved.outcome
     if outcome.error is None:
@@ -171,10 +164,6 @@ def show(moved: Moved, *, verbose: bool, peer_named: bool) -> None:
             output.line(text, "green")
     else:
         explain(outcome)
-        if isinstance(outcome.error, exception.MigrationFailed) and (
-            not peer_named
-        ):
-            output.say(_PEER_HINT)
     if verbose:
         for step, seconds in outcome.timings.items():
             output.line(f"{step.value}: {seconds:.3f} s")

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a hint fit the reason that libvirt or QEMU gave?"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from mdev_migrate import exception, hints
+
+#: Words of libvirt and QEMU, and what a hint about them speaks of.
+BLOCKERS = {
+    "State blocked by non-migratable CPU device (invtsc flag)": "<cpu>",
+    "domain has CPU feature: invtsc": "<cpu>",
+    "Nested VMX virtualization does not support live migration yet": "<cpu>",
+    "'hv-passthrough' CPU flag prevents migration, use explicit set of "
+    "hv-* flags instead": "<cpu>",
+    "non-migratable device: 0000:00:02.4:00.0/vhost-user-fs": "folder",
+    "migration with virtiofs device is not supported": "folder",
+    "Migration is disabled when VirtFS export path '/srv' is mounted in the "
+    "guest using mount_tag 'srv'": "folder",
+    "virgl is not yet migratable": "3D",
+    "cannot migrate domain with 3 snapshots": "snapshot",
+    "cannot migrate domain with 1 checkpoints": "snapshot",
+    "domain has active block job": "blockjob",
+    "The qcow format used by node 'a' does not support live migration": "raw",
+    "Unsafe migration: Migration without shared storage is unsafe": "storage",
+    "Unsafe migration: Migration may lead to data corruption if disks use "
+    "cache other than none or directsync": "cache none",
+    "Timed out during operation: cannot acquire state change lock (held by "
+    "monitor=remoteDispatchDomainBackupBegin)": "domjobinfo",
+    "cannot migrate a domain with <hostdev mode='subsystem' type='pci'>": (
+        "host devices"
+    ),
+    "domain has assigned non-USB host devices": "host devices",
+    "State blocked by non-migratable device 'usb-host'": "host devices",
+    "migration with shmem device is not supported": "shmem",
+    "the running swtpm does not support migration": "TPM",
+    "SEV: Migration is not implemented": "encrypted",
+    "Migration disabled: vhost lacks VHOST_F_LOG_ALL feature": "vhost",
+    "domain is marked for auto destroy": "connection",
+    "State blocked by non-migratable device 'isa-debug'": "device",
+    "Migration is currently not supported with vIOMMU enabled": "<iommu>",
+    "Multiple VFIO devices migration is supported only if all of them support "
+    "P2P migration": "together",
+    "0: Migration is disabled for VFIO device": "enable-migration",
+    "0: VFIO migration is not supported in kernel": "vendor driver",
+    "0: VFIO device doesn't support device and IOMMU dirty tracking": (
+        "vendor driver"
+    ),
+}
+#: Of these the vendor of the driver can do something.
+VENDORS = ("vendor driver", "together")
+
+
+def _blocked(reason: str) -> exception.MigrationBlocked:
+    return exception.MigrationBlocked("vm", "host-a", reason)
+
+
+@pytest.mark.parametrize("reason", BLOCKERS)
+def test_blocker(reason):
+    """The hint is about what blocks, and about no vendor unless it is his."""
+    about = BLOCKERS[reason]
+
+    hint = _blocked(f"cannot migrate domain: {reason}").hint
+
+    assert about in hint
+    assert ("vendor" in hint) == (about in VENDORS)
+
+
+def test_several():
+    """Each reason has its hint, and no hint comes twice."""
+    hint = _blocked(
+        "cannot migrate domain: virgl is not yet migratable; VFIO migration "
+        "is not supported in kernel; virgl is not yet migratable"
+    ).hint
+
+    assert hint.count("3D") == 1
+    assert "vendor driver" in hint
+
+
+def test_unknown_reason():
+    """It keeps the general hint, which blames nobody."""
+    hint = _blocked("the moon is full").hint
+
+    assert hint == exception.MigrationBlocked.hint
+    assert "vendor" not in hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "about"),
+    [
+        (
+            (
+                "unable to connect to server at 'gpu-2:16514': "
+                "Name or service not known"
+            ),
+            "resolve",
+        ),
+        ("Temporary failure in name resolution", "resolve"),
+        (
+            "Certificate [session] owner does not match the hostname gpu-2",
+            "certificate",
+        ),
+        (
+            (
+                "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No such "
+                "file or directory"
+            ),
+            "certificate",
+        ),
+        ("Connection refused", "virsh -c URI"),
+    ],
+)
+def test_connection(reason, about):
+    """A name or certificate that is wrong is looked for where it stands."""
+    assert about in exception.HostUnreachable("qemu+tls://gpu-2", reason).hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "about"),
+    [
+        (
+            (
+                "Failed to connect to remote libvirt URI qemu+tls://gpu-2: "
+                "unable to connect to server at 'gpu-2:16514': "
+                "Name or service not known"
+            ),
+            "cannot resolve",
+        ),
+        ("address resolution failed for gpu-2:49152", "--migrate-uri"),
+        (
+            "authentication failed: Failed to verify peer's certificate",
+            "certificate",
+        ),
+        ("unable to connect to server at 'x': Connection refused", "--to"),
+    ],
+)
+@pytest.mark.parametrize(
+    "kind", [exception.MigrationFailed, exception.MigrationDenied]
+)
+def test_journey(kind, reason, about):
+    """The source's view of the destination is not this program's."""
+    hint = kind("vm", "a", "b", reason).hint
+
+    assert about in hint
+    assert "still runs on the source" in hint
+
+
+def test_copy():
+    """An error that was copied hints at the same."""
+    error = _blocked("virgl is not yet migratable")
+
+    assert copy.copy(error).hint == error.hint
+
+
+def test_first_that_fits():
+    """The order decides, and letters' case does not matter."""
+    known = (hints.Hint("a", "one"), hints.Hint("b", "two"))
+
+    assert hints.find(known, "B A") == "one"
+    assert hints.find(known, "B") == "two"
+    assert hints.find(known, "c") is None
