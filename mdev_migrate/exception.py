@@ -16,6 +16,7 @@
     |   |-- GuestOnDestination, ClaimHeld, ClaimsDenied
     |   |-- PeerTooOld, MigrateDataInvalid
     |   |-- XmlMalformed, OptionInvalid, DowntimeTooLong
+    |   |-- TunnelUnsupported
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ComputeRpcPinned
     |   |-- ProviderUnknown, ProviderTypesDiffer
@@ -900,6 +901,27 @@ class OptionInvalid(PreCheckError):
 
     def __str__(self) -> str:
         return f"{self.option}: {self.found} found, {self.needed} needed"
+
+
+@dataclass(eq=False)
+class TunnelUnsupported(PreCheckError):
+    """A tunnel was asked for, which a guest with mdevs cannot go through."""
+
+    code = "tunnel-unsupported"
+    hint = (
+        "let QEMU encrypt by itself: TLS, for Nova "
+        "[libvirt]live_migration_with_native_tls in place of "
+        "live_migration_tunnelled"
+    )
+
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"source host {self.host}: migrations are tunnelled, which one "
+            "with mdevs cannot be; without the tunnel and without TLS its "
+            "memory would be sent in clear"
+        )
 
 
 @dataclass(eq=False)

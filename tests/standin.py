@@ -276,6 +276,11 @@ class StockDriver:
         self.cleaned: list[tuple[bool, bool]] = []
 
     @property
+    def _live_migration_flags(self) -> int:
+        """How guests are migrated from here."""
+        return int(self.virtapi.flags)
+
+    @property
     def supported_vgpu_types(self) -> list[str]:
         """The types that are enabled."""
         return sorted(set(self.types.values()))

@@ -19,7 +19,7 @@ from mdev_migrate.compute.claim_ends import ClaimEnds
 from mdev_migrate.compute.driver_host import DriverHost
 from mdev_migrate.compute.promises import Promises
 from mdev_migrate.compute.target_claims import TargetClaims
-from mdev_migrate.core import claims, guest_xml, precheck
+from mdev_migrate.core import claims, guest_xml, precheck, transport
 from mdev_migrate.service import Limits, MdevMigration
 
 LOG = log.getLogger(__name__)
@@ -145,6 +145,7 @@ class MdevCompute:
         if flavors.wants_accelerators(instance):
             raise exception.MdevsNotOurs(str(instance.uuid), "Cyborg")
         self._check_versions("source", instance)
+        transport.check_secrecy(self.host.migration_flags(), self.host.name)
         self._check_destination_answer(migrate_data)
         guest = self.host.guest(instance, guest_mdevs)
         viommu = guest_xml.read_viommu(domain_xml)

@@ -184,7 +184,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         try:
             if leaving:
                 targets = objects.received_target_mdevs(migrate_data)
-                guest = OutgoingGuest(guest, targets)
+                guest = OutgoingGuest(guest, targets, self.mdev_compute_host)
             return super()._live_migration_operation(
                 context,
                 instance,

@@ -61,6 +61,10 @@ class DriverHost:
             kernel=_KERNEL.read_text().strip(),
         )
 
+    def migration_flags(self) -> int:
+        """Return how Nova asks libvirt to migrate guests from here."""
+        return int(self._driver._live_migration_flags)
+
     def inventory(self) -> model.Inventory:
         """Return active mdevs, and the guests that have any.
 

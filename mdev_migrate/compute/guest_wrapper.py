@@ -28,11 +28,15 @@ class OutgoingGuest(_Wrapper):
     """A guest whose XML is rewritten last, as it leaves.
 
     :param target_mdevs: target by source mdev UUID.
+    :param host: the source's name, for texts.
     """
 
-    def __init__(self, guest: Any, target_mdevs: Mapping[str, str]) -> None:
+    def __init__(
+        self, guest: Any, target_mdevs: Mapping[str, str], host: str
+    ) -> None:
         super().__init__(guest)
         self._target_mdevs = target_mdevs
+        self._host = host
 
     def migrate(
         self,
@@ -61,6 +65,7 @@ class OutgoingGuest(_Wrapper):
             destination_xml = guest_xml.replace_mdevs(
                 destination_xml, self._target_mdevs
             )
+        transport.check_secrecy(flags, self._host)
         flags, dropped = transport.drop_unsupported(flags)
         if dropped:
             LOG.warning(

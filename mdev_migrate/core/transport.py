@@ -42,6 +42,21 @@ def drop_unsupported(flags: int) -> tuple[int, tuple[str, ...]]:
     )
 
 
+def check_secrecy(flags: int, host: str) -> str:
+    """Need a way that is as secret as the one that was asked for.
+
+    A tunnel is asked for to encrypt what is sent. Without it, that would go
+    in clear unless QEMU itself encrypts it.
+
+    :param flags: virDomainMigrateFlags as asked for.
+    :param host: the source's name, for texts.
+    :raises TunnelUnsupported: if a tunnel is all that would encrypt.
+    """
+    if flags & TUNNELLED and not flags & TLS:
+        raise exception.TunnelUnsupported(host)
+    return f"nothing is sent from {host} in clear that was not to be"
+
+
 def check_max_downtime(downtime_ms: int) -> int:
     """Return a downtime limit that QEMU takes.
 

@@ -9,6 +9,7 @@ import sys
 
 import fixtures
 from nova import test
+from nova.tests.fixtures import libvirt as fakelibvirt
 
 from tests.nova import base
 
@@ -144,3 +145,31 @@ class TestLauncher(test.NoDBTestCase):
             last = ended.stderr.strip().splitlines()[-1]
             self.assertIn(said, last)
             self.assertIn("option-invalid", last)
+
+
+class TestSecrecy(base.MdevComputesTestCase):
+    """What an operator wants to be secret is not sent in clear."""
+
+    def _restart_with(self, **options: bool) -> None:
+        self.flags(group="libvirt", **options)
+        self.restart("source")
+
+    def test_tunnelled(self):
+        """A guest that would be sent without its tunnel is refused."""
+        self._restart_with(live_migration_tunnelled=True)
+        server = self.boot()
+
+        self.refused(server)
+
+        self.assert_state(server, "active", "source")
+        self.assertEqual([], self.libvirt_migrations.calls)
+        self.assertIn("tunnel-unsupported", self.stdlog.logger.output)
+
+    def test_native_tls(self):
+        """What QEMU itself encrypts is migrated."""
+        self._restart_with(live_migration_with_native_tls=True)
+        server = self.boot()
+
+        self.assertEqual("completed", self.run_migration(server))
+        (migration,) = self.libvirt_migrations.calls
+        self.assertTrue(migration.flags & fakelibvirt.VIR_MIGRATE_TLS)

@@ -75,6 +75,42 @@ class TestVersions:
             cloud.source.check_can_live_migrate_source(None, which, data)
 
 
+class TestTransport:
+    """What was to be secret is not sent in clear."""
+
+    def test_tunnelled(self, cloud, which):
+        """A tunnel cannot be had, and nobody asked to go without."""
+        cloud.source.virtapi.flags |= libvirt.VIR_MIGRATE_TUNNELLED
+
+        _refused(cloud, which, "host-a", "tunnel-unsupported", "native_tls")
+
+    def test_tunnelled_and_encrypted(self, cloud, which):
+        """With TLS the tunnel is not missed."""
+        cloud.source.virtapi.flags |= (
+            libvirt.VIR_MIGRATE_TUNNELLED | libvirt.VIR_MIGRATE_TLS
+        )
+
+        assert cloud.check(which).target_mdevs
+
+    def test_tunnelled_since_the_check(self, cloud, which):
+        """A source that was set up anew meanwhile does not send it."""
+        data = cloud.check(which)
+        cloud.source.virtapi.flags |= libvirt.VIR_MIGRATE_TUNNELLED
+
+        guest = cloud.migrate(which, data)
+
+        assert guest.calls == []
+        assert which.uuid in cloud.here.running_guests()
+
+    def test_guest_without_mdevs(self, cloud):
+        """Others are tunnelled as ever."""
+        which = standin.plain_instance()
+        cloud.here.add_guest("vm", which.uuid)
+        cloud.source.virtapi.flags |= libvirt.VIR_MIGRATE_TUNNELLED
+
+        cloud.check(which, {})
+
+
 class TestPeer:
     """The other compute does not know how, and is told apart from others."""
 

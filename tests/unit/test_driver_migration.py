@@ -181,12 +181,15 @@ class TestOnTheWay:
             libvirt.VIR_MIGRATE_POSTCOPY
             | libvirt.VIR_MIGRATE_AUTO_CONVERGE
             | libvirt.VIR_MIGRATE_TUNNELLED
+            | libvirt.VIR_MIGRATE_TLS
         )
 
         guest = cloud.migrate(which, data)
 
         ((_, given),) = guest.calls
-        assert given["flags"] == libvirt.VIR_MIGRATE_PEER2PEER
+        assert given["flags"] == (
+            libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_TLS
+        )
         assert "post-copy, auto-converge, tunnelled" in caplog.text
 
 

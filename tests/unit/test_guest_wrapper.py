@@ -43,7 +43,8 @@ class Recorder:
 
 
 def _sent(guest, targets, **given):
-    OutgoingGuest(guest, targets).migrate("qemu+tls://there/system", **given)
+    outgoing = OutgoingGuest(guest, targets, "here")
+    outgoing.migrate("qemu+tls://there/system", **given)
     ((_, sent),) = guest.migrated
     return sent
 
@@ -109,7 +110,7 @@ class TestOutgoing:
     def test_other_mdevs(self, mdevs):
         """A document with any but the planned mdevs is not sent."""
         guest = Recorder(ONE)
-        wrapped = OutgoingGuest(guest, {ONE: THREE})
+        wrapped = OutgoingGuest(guest, {ONE: THREE}, "here")
 
         with pytest.raises(exception.GuestMdevsChanged):
             wrapped.migrate("there", destination_xml=Recorder(*mdevs).xml)
@@ -119,12 +120,23 @@ class TestOutgoing:
     @pytest.mark.parametrize("flag", transport.UNSUPPORTED)
     def test_flags(self, flag, caplog):
         """A way that mdevs cannot go is closed, and the log says so."""
-        wanted = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+        wanted = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_TLS
 
         sent = _sent(Recorder(ONE), {ONE: TWO}, flags=wanted | flag)
 
         assert sent["flags"] == wanted
         assert transport.UNSUPPORTED[flag] in caplog.text
+
+    def test_tunnel_that_would_be_missed(self):
+        """Nothing is sent in clear that was to go through a tunnel."""
+        guest = Recorder(ONE)
+
+        with pytest.raises(exception.TunnelUnsupported, match="host here"):
+            OutgoingGuest(guest, {ONE: TWO}, "here").migrate(
+                "there", flags=libvirt.VIR_MIGRATE_TUNNELLED
+            )
+
+        assert guest.migrated == []
 
     def test_flags_that_pass(self, caplog):
         """Nothing is said if nothing is masked."""
@@ -157,7 +169,7 @@ class TestOutgoing:
 
     def test_other_attributes(self):
         """What is not overridden is the guest's own."""
-        assert OutgoingGuest(Recorder(ONE), {}).id == 7
+        assert OutgoingGuest(Recorder(ONE), {}, "here").id == 7
 
 
 class TestMonitored:
