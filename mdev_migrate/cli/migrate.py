@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pathlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +20,16 @@ from mdev_migrate.cli import (
     output,
     progress,
     recover,
+    report,
     signals,
     table,
 )
+from mdev_migrate.cli.listeners import Events, Recorder, Several
 from mdev_migrate.cli.places import Places
 from mdev_migrate.cli.session import Session, exit_code
 from mdev_migrate.core import phases
 from mdev_migrate.host import Host
-from mdev_migrate.workflow import GuestMigration, Options, Outcome
+from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,29 @@ class Moved:
 @migration_options.journey
 @migration_options.budget
 @migration_options.limits
+@click.option(
+    "--events",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    help="Write what happens to a file, one JSON object a line; - for "
+    "stdout, with --json.",
+)
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Write a page (HTML) with the curves of the migration to a file.",
+)
 @options.shared
 @click.pass_context
 def command(
-    context: click.Context, /, guest: str, to: str, **how: Any
+    context: click.Context,
+    /,
+    guest: str,
+    to: str,
+    events: str | None,
+    report: str | None,
+    **how: Any,
 ) -> None:
     """Live-migrate a guest to another host.
 
@@ -58,20 +81,84 @@ def command(
     migrated too.
     """
     session = Session.of(context)
-    moved = answer(session, guest, to, migration_options.read(how))
+    to_stdout = events == "-"
+    if to_stdout and not session.settings.as_json:
+        raise click.UsageError("--events - needs --json", context)
+    with _writing(events, guest) as writer:
+        moved = answer(
+            session,
+            guest,
+            to,
+            migration_options.read(how),
+            Told(writer, report, one_line=to_stdout),
+        )
     context.exit(exit_code(moved.outcome.error))
 
 
-def answer(session: Session, guest: str, to: str, how: Options) -> Moved:
+@contextlib.contextmanager
+def _writing(path: str | None, guest: str) -> Iterator[Events | None]:
+    """Lend what writes events to a file; None if there is none.
+
+    :raises click.UsageError: if it cannot be opened.
+    """
+    if path is None:
+        yield None
+        return
+    if path == "-":
+        yield Events(click.echo, guest)
+        return
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        raise click.UsageError(f"--events: {error}") from error
+    try:
+        yield Events(
+            lambda line: os.write(number, f"{line}\n".encode()), guest
+        )
+    finally:
+        os.close(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who else is told how a migration goes.
+
+    :ivar report: where the page about it is written.
+    :ivar one_line: the answer stands among the events.
+    """
+
+    events: Events | None = None
+    report: str | None = None
+    one_line: bool = False
+
+
+def answer(
+    session: Session,
+    guest: str,
+    to: str,
+    how: Options,
+    told: Told = Told(),
+) -> Moved:
     """Migrate a guest and answer with how that ended."""
+    recorder = Recorder()
+    others: list[Observer] = [recorder] if told.report else []
+    others += [told.events] if told.events else []
     try:
         with session.hosts(to) as hosts:
-            moved = _migrate(session, hosts, guest, how)
+            moved = _migrate(session, hosts, guest, how, others)
     except exception.MdevMigrateError as error:
         outcome = Outcome(guest, error=error, step=session.step)
         moved = Moved(outcome)
+    found = as_json(moved)
+    if told.events and not told.one_line:
+        told.events.end(found)
+    if told.report:
+        _write_report(told.report, report.page(found, recorder))
+    if told.one_line:
+        output.print_json(found, indent=None)
+        return moved
     session.answer(
-        as_json(moved),
+        found,
         lambda: show(
             moved,
             verbose=session.settings.verbose,
@@ -80,14 +167,26 @@ def answer(session: Session, guest: str, to: str, how: Options) -> Moved:
     return moved
 
 
+def _write_report(path: str, page: bytes) -> None:
+    """Write the page about a migration; complain if that is not possible."""
+    try:
+        pathlib.Path(path).write_bytes(page)
+    except OSError as error:
+        output.say(f"warning: no report: {error}")
+
+
 def _migrate(
-    session: Session, hosts: Places, guest: str, how: Options
+    session: Session,
+    hosts: Places,
+    guest: str,
+    how: Options,
+    others: list[Observer],
 ) -> Moved:
     """Migrate a guest, telling how it goes."""
     settings = session.settings
     lines = progress.teller()
     quiet = settings.as_json and not settings.verbose
-    observer = progress.observer(lines, quiet=quiet)
+    observer = Several([*([] if quiet else [lines]), *others])
     try:
         left = recover.settle_left(session, hosts, guest)
         for text in left:
@@ -133,6 +232,7 @@ def _pick(types: dict[str, str], uuids: Iterable[str]) -> dict[str, str]:
 def as_json(moved: Moved) -> json_output.Answer:
     """Return how a migration ended."""
     outcome = moved.outcome
+    last = outcome.last_seen
     return {
         "guest": outcome.guest,
         "instance_uuid": outcome.instance_uuid,
@@ -143,6 +243,9 @@ def as_json(moved: Moved) -> json_output.Answer:
         "seconds": round(outcome.seconds, 3),
         "downtime_ms": outcome.downtime_ms,
         "bytes": outcome.bytes_moved,
+        "device_bytes": last.device_transferred if last else None,
+        "iterations": last.iteration if last else None,
+        "limit_ms": last.limit_ms if last else None,
         "warnings": outcome.warnings,
         "steps": {
             step.value: round(seconds, 3)
@@ -160,8 +263,7 @@ def show(moved: Moved, *, verbose: bool) -> None:
     outcome = moved.outcome
     if outcome.error is None:
         _show_pairs(moved)
-        for text in summary(outcome):
-            output.line(text, "green")
+        output.line(summary(outcome), "green")
     else:
         explain(outcome)
     if verbose:
@@ -179,17 +281,26 @@ def _show_pairs(moved: Moved) -> None:
         table.show(("SOURCE MDEV", "", "TARGET MDEV", "TYPE"), rows)
 
 
-def summary(outcome: Outcome) -> Iterator[str]:
-    """Yield what to know of a migration that went well."""
+def summary(outcome: Outcome) -> str:
+    """Return what to know of a migration that went well."""
     downtime = (
         "unknown"
         if outcome.downtime_ms is None
         else f"{outcome.downtime_ms} ms"
     )
-    yield (
-        f"migrated: guest {outcome.guest} in {outcome.seconds:.1f} s, "
-        f"downtime {downtime}, {progress.size(outcome.bytes_moved)} sent"
-    )
+    parts = [
+        f"migrated: guest {outcome.guest} in {outcome.seconds:.1f} s",
+        f"downtime {downtime}",
+        f"{progress.size(outcome.bytes_moved)} sent",
+    ]
+    last = outcome.last_seen
+    if last is not None and last.limit_ms:
+        parts.append(f"limit {last.limit_ms} ms")
+    if last is not None and last.iteration:
+        parts.append(f"iterations {last.iteration}")
+    if last is not None and last.device_transferred:
+        parts.append(f"device state {progress.size(last.device_transferred)}")
+    return ", ".join(parts)
 
 
 def explain(outcome: Outcome) -> None:

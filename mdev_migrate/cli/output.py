@@ -82,6 +82,9 @@ def answer(write: Callable[[], None]) -> None:
             say(f"error: cannot write the answer: {reason}")
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    """Answer a program with one JSON object."""
-    answer(lambda: click.echo(json.dumps(value, indent=2)))
+def print_json(value: Mapping[str, Any], *, indent: int | None = 2) -> None:
+    """Answer a program with one JSON object.
+
+    :param indent: None for one line.
+    """
+    answer(lambda: click.echo(json.dumps(value, indent=indent)))

@@ -22,7 +22,6 @@ from mdev_migrate.cli import output
 from mdev_migrate.core import progress as job_progress
 from mdev_migrate.core.downtime import Advice
 from mdev_migrate.core.phases import Step
-from mdev_migrate.workflow import Observer, Silent
 
 _DOING = {
     Step.CONNECT: "reach both hosts",
@@ -195,8 +194,3 @@ def is_terminal() -> bool:
 def teller() -> Lines:
     """Return what suits stderr."""
     return LiveLine() if is_terminal() else Lines()
-
-
-def observer(lines: Lines, *, quiet: bool) -> Observer:
-    """Return who listens: nobody if it is to be quiet."""
-    return Silent() if quiet else lines

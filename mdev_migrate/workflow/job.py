@@ -24,6 +24,7 @@ class Job:
 
     :ivar ended: the call came back.
     :ivar error: what it raised, if it did.
+    :ivar last_seen: the last look at it.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - collaborators
@@ -43,6 +44,7 @@ class Job:
         self._started = time.monotonic()
         self.ended = threading.Event()
         self.error: BaseException | None = None
+        self.last_seen: model.JobProgress | None = None
         run = functools.partial(self._run, journey)
         threading.Thread(target=run, name="migrate", daemon=True).start()
 
@@ -93,9 +95,8 @@ class Job:
             progress = None
         if progress is not None:
             elapsed = time.monotonic() - self._started
-            self._observer.progress(
-                self._downtime_limit.see(progress), elapsed
-            )
+            self.last_seen = self._downtime_limit.see(progress)
+            self._observer.progress(self.last_seen, elapsed)
         return self._downtime_limit.look(progress or model.JobProgress())
 
     def abort(self) -> None:

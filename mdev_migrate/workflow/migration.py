@@ -359,6 +359,7 @@ class GuestMigration:
             reason = "on request"
         if reason is not None:
             job.abort()
+        self._outcome.last_seen = job.last_seen
         return reason
 
     def _verify(self, guest: model.Guest, targets: dict[str, str]) -> None:

@@ -158,6 +158,7 @@ class Outcome:
         migration, what was tried.
     :ivar downtime_ms: as libvirt measured it; None if it did not say.
     :ivar bytes_moved: of RAM, disks and devices, likewise.
+    :ivar last_seen: the last look at the job; None if there was none.
     :ivar step: the step that failed.
     :ivar timings: seconds spent in each step that began.
     """
@@ -169,6 +170,7 @@ class Outcome:
     seconds: float = 0.0
     downtime_ms: int | None = None
     bytes_moved: int | None = None
+    last_seen: model.JobProgress | None = None
     error: exception.MdevMigrateError | None = None
     step: Step | None = None
     warnings: list[str] = field(default_factory=list)
