@@ -353,7 +353,10 @@ class GuestNotFound(PreCheckError):
     """The host has no such guest."""
 
     code = "guest-not-found"
-    hint = "'virsh list --all' on that host names its guests"
+    hint = (
+        "give its name or UUID, or its number while it is active: 'virsh list "
+        "--all' on that host shows them"
+    )
 
     guest: str
     host: str

@@ -136,7 +136,10 @@ class Host(MdevHost, Protocol):
         ...
 
     def find_guest(self, name: str) -> model.Guest:
-        """Return a guest by name or UUID.
+        """Return a guest by UUID, by name, or by its number.
+
+        An active guest has a number, which 'virsh list' shows. One that is
+        named so comes first.
 
         :raises GuestNotFound: if there is none.
         """

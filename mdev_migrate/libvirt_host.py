@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 import threading
 import urllib.parse
@@ -48,6 +49,8 @@ _NOT_CONNECTED = (
 #: (qemuMigrationSrcPerformJob), and this URI it refuses without connecting
 #: anywhere: a UNIX socket cannot be on a remote server.
 _PROBE_URI = "qemu+unix://probe/system?socket=/nonexistent"
+#: A guest's number, as in the first column of 'virsh list'; a C int.
+_NUMBER = re.compile("[0-9]{1,9}")
 #: Seconds between keepalive messages, and how many may go unanswered.
 _KEEPALIVE = (5, 6)
 
@@ -279,11 +282,15 @@ class LibvirtHost:
     # Guests -----------------------------------------------------------
 
     def find_guest(self, name: str) -> model.Guest:
-        """Return a guest by name or UUID; see ``host.Host``."""
-        lookups = [(self._connection.lookupByName, name)]
+        """Return a guest by UUID, name or number; see ``host.Host``."""
+        lookups: list[tuple[Callable[[Any], Any], str | int]] = [
+            (self._connection.lookupByName, name)
+        ]
         with contextlib.suppress(ValueError):
             uuid = model.normalise_uuid(name)
             lookups.insert(0, (self._connection.lookupByUUIDString, uuid))
+        if _NUMBER.fullmatch(name):
+            lookups.append((self._connection.lookupByID, int(name)))
         for lookup, word in lookups:
             with self._calling(f"virDomainLookup of {name!r:.80}"):
                 try:

@@ -35,8 +35,8 @@ def command(
 ) -> None:
     """Make every pre-check of a migration.
 
-    GUEST is a name or UUID. Checks that could not be made are 'unknown'
-    and do not refuse. A guest without mdevs can be migrated too.
+    GUEST is a name, UUID or number. Checks that could not be made are
+    'unknown' and do not refuse. A guest without mdevs can be migrated too.
 
     Nothing is changed for this migration; but what commands that were
     killed have left on the destination is undone first, as by 'recover'.

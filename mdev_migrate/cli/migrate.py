@@ -76,7 +76,7 @@ def command(
 ) -> None:
     """Live-migrate a guest to another host.
 
-    GUEST is a name or UUID. Ctrl-C, SIGTERM or a hang-up aborts the
+    GUEST is a name, UUID or number. Ctrl-C, SIGTERM or a hang-up aborts the
     migration and waits until all is undone. A guest without mdevs is
     migrated too.
     """

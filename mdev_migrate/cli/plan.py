@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Show what a migration would reuse, create and rewrite; change nothing.
 
-    GUEST is a name or UUID. UUIDs of mdevs to be created are examples: the
-    migration mints its own.
+    GUEST is a name, UUID or number. UUIDs of mdevs to be created are
+    examples: the migration mints its own.
     """
     session = Session.of(context)
     report = answer(session, guest, to, migration_options.read(flags))

@@ -203,6 +203,15 @@ class SimulatedConnection:
         raise errors.no_domain(f"no domain with matching name '{name}'")
 
     @remote
+    def lookupByID(self, id: int) -> SimulatedDomain:  # noqa: A002, N802
+        """Find an active guest by its number."""
+        engine = self.host.guests.engine
+        for uuid in engine.uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            if engine.guest(uuid).ID() == id:
+                return self._domain(uuid)
+        raise errors.no_domain(f"no domain with matching id {id}")
+
+    @remote
     def lookupByUUIDString(self, uuidstr: str) -> SimulatedDomain:  # noqa: N802
         """Find a guest by its UUID."""
         try:

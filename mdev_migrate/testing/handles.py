@@ -130,6 +130,11 @@ class SimulatedDomain:
         """Return the guest's UUID."""
         return self._uuid
 
+    def ID(self) -> int:  # noqa: N802
+        """Return the guest's number, -1 if it is not active."""
+        with self.host.changing():
+            return int(self.host.guests.engine.guest(self._uuid).ID())
+
     @remote
     def isActive(self) -> int:  # noqa: N802
         """Return 1 if the guest runs."""

@@ -44,7 +44,7 @@ class _Findings:
 class GuestCheck:
     """The pre-checks of one guest's migration.
 
-    :param guest: its name or UUID.
+    :param guest: its name, UUID or number.
     :param may_replace: raises if an older claim of the instance must stay.
     """
 

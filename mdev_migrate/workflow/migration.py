@@ -57,7 +57,7 @@ _STAYED = (
 class GuestMigration:
     """The migration of one guest.
 
-    :param guest: its name or UUID.
+    :param guest: its name, UUID or number.
     :param stop: setting this event aborts the migration, from any thread or
         signal handler.
     :param note: what the claim says about who made it.
