@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from labhost import needs, program, rootfs, terminal
+from labhost import mtty, needs, program, rootfs, terminal
 from labhost.failure import LabError
 from labhost.layout import ASSETS, WorkFolder
 
@@ -59,7 +59,8 @@ def build(work: WorkFolder, in_use: Collection[Path] = ()) -> Image:
     :raises LabError: if a tool is missing or a step fails.
     """
     needs.check()
-    tree = work.cache / f"tree-{_hash(Path(rootfs.__file__))}"
+    recipe = (Path(rootfs.__file__), Path(mtty.__file__), mtty.CARD_SOURCE)
+    tree = work.cache / f"tree-{_hash(*recipe)}"
     image = Image(work.cache / f"image-{_image_hash()}")
     if not image.path.exists():
         _make_whole(tree, lambda path: rootfs.make(path, work.cache / "log"))
@@ -70,8 +71,9 @@ def build(work: WorkFolder, in_use: Collection[Path] = ()) -> Image:
 
 def _image_hash() -> str:
     files = sorted(path for path in ASSETS.rglob("*") if path.is_file())
-    modules = (rootfs.__file__, program.__file__, __file__)
-    return _hash(*map(Path, modules), *files)
+    modules = (rootfs, mtty, program)
+    recipes = [Path(str(module.__file__)) for module in modules]
+    return _hash(*recipes, Path(__file__), *files)
 
 
 def _hash(*files: Path) -> str:

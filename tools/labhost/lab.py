@@ -2,6 +2,7 @@
 """Bring both hosts up and down."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,15 @@ def build(work: WorkFolder) -> image.Image:
     return image.build(work, in_use)
 
 
-def up(work: WorkFolder) -> None:
+def up(
+    work: WorkFolder,
+    built: image.Image | None = None,
+    extra: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Start the hosts that do not run, and wait for all.
 
+    :param built: what they boot from; by default, what is in ``work``.
+    :param extra: words for the QEMU of a host, by its name.
     :raises LabError: if one does not become ready.
     """
     hosts = state.load(work)
@@ -28,11 +35,12 @@ def up(work: WorkFolder) -> None:
         n for n in HOSTS if n not in hosts or not hosts[n].is_running()
     ]
     if down_now:
-        built = build(work)
+        built = built or build(work)
         accelerator = _accelerator(built)
         for name in down_now:
             machine.forget_disk(work, HOSTS[name])
-            _start(work, name, built, accelerator)
+            words = (extra or {}).get(name, ())
+            _start(work, name, built, accelerator, words)
     for host in state.load(work).values():
         machine.wait_until_ready(host)
 
@@ -58,7 +66,7 @@ def reset(work: WorkFolder, name: str, *, keep_disk: bool) -> None:
     if not keep_disk:
         machine.forget_disk(work, HOSTS[name])
     built = image.Image(Path(host.image))
-    _start(work, name, built, host.accelerator)
+    _start(work, name, built, host.accelerator, host.extra)
     machine.wait_until_ready(running(work, name))
 
 
@@ -94,10 +102,14 @@ def describe(host: RunningHost) -> dict[str, Any]:
 
 
 def _start(
-    work: WorkFolder, name: str, built: image.Image, accelerator: str
+    work: WorkFolder,
+    name: str,
+    built: image.Image,
+    accelerator: str,
+    extra: Sequence[str],
 ) -> None:
     terminal.say(f"starting host {name} ({accelerator})")
-    host = machine.start(work, HOSTS[name], built, accelerator)
+    host = machine.start(work, HOSTS[name], built, accelerator, extra)
     state.store(work, state.load(work) | {name: host})
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from labhost import agent, monitor, terminal
@@ -26,9 +27,16 @@ STOP_LIMIT_S = 20
 
 
 def start(
-    work: WorkFolder, spec: HostSpec, image: Image, accelerator: str
+    work: WorkFolder,
+    spec: HostSpec,
+    image: Image,
+    accelerator: str,
+    extra: Sequence[str] = (),
 ) -> RunningHost:
-    """Start a host, on the disk it has or on a new one."""
+    """Start a host, on the disk it has or on a new one.
+
+    :param extra: words for its QEMU beyond those that all hosts' get.
+    """
     folder = work.host(spec.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / monitor.SOCKET_NAME).unlink(missing_ok=True)
@@ -42,6 +50,7 @@ def start(
         libvirtd_port=libvirtd_port,
         agent_port=agent_port,
         folder=str(folder),
+        extra=tuple(extra),
     )
     return _spawn(host, spec, image)
 
@@ -159,6 +168,7 @@ def _command(host: RunningHost, spec: HostSpec, image: Image) -> list[str]:
         *("-drive", "file=disk.qcow2,if=virtio,cache=unsafe"),
         *_outside_card(host, spec),
         *_link_card(spec),
+        *host.extra,
     ]
 
 

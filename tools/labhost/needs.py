@@ -3,6 +3,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 
 from labhost.failure import LabError
 
@@ -13,9 +14,13 @@ _TOOLS = (
 _SEARCH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def obstacles() -> list[str]:
-    """Return why the lab cannot run here; nothing if it can."""
-    missing = [t for t in _TOOLS if not shutil.which(t, path=_SEARCH)]
+def obstacles(more: Sequence[str] = ()) -> list[str]:
+    """Return why the lab cannot run here; nothing if it can.
+
+    :param more: programs that are needed besides the lab's.
+    """
+    wanted = (*_TOOLS, *more)
+    missing = [t for t in wanted if not shutil.which(t, path=_SEARCH)]
     found = []
     if missing:
         found.append("not installed: " + ", ".join(missing))
@@ -24,11 +29,12 @@ def obstacles() -> list[str]:
     return found
 
 
-def check() -> None:
+def check(more: Sequence[str] = ()) -> None:
     """Refuse to go on without the programs and rights the lab needs.
 
+    :param more: programs that are needed besides the lab's.
     :raises LabError: naming what is missing.
     """
-    found = obstacles()
+    found = obstacles(more)
     if found:
         raise LabError("; ".join(found))

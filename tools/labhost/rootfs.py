@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a host's file tree from Debian packages, with the mtty driver."""
+"""Make a host's file tree from Debian packages, with the mtty drivers."""
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
-from labhost import terminal
+from labhost import mtty, terminal
 from labhost.failure import LabError
 
 SUITE = "trixie"
@@ -16,6 +15,9 @@ PACKAGES = (
     *("linux-image-amd64", "linux-headers-amd64", "gcc", "make"),
     *("libvirt-daemon-system", "libvirt-clients", "mdevctl"),
     *("qemu-system-x86", "seabios", "socat"),
+    # What nova-compute runs; the libraries of a Python from elsewhere.
+    *("e2fsprogs", "genisoimage", "procps", "qemu-utils"),
+    *("libbz2-1.0", "libffi8", "liblzma5", "libsqlite3-0", "libssl3t64"),
 )
 #: Only needed to build the driver, or by nobody here.
 DROPPED = (
@@ -23,7 +25,6 @@ DROPPED = (
     *("usr/share/locale", "usr/share/man", "var/cache/apt"),
     *("var/lib/apt/lists", "var/tmp/mtty"),
 )
-DRIVER_SOURCE = "samples/vfio-mdev/mtty.c"
 STEP_LIMIT_S = 900
 
 _SETTINGS = {
@@ -60,7 +61,7 @@ def make(tree: Path, log: Path) -> None:
     """
     _install_base(tree, log)
     _install_packages(tree, log)
-    _build_driver(tree, log)
+    _build_drivers(tree, log)
     for path in DROPPED:
         shutil.rmtree(tree / path, ignore_errors=True)
 
@@ -88,36 +89,20 @@ def _install_packages(tree: Path, log: Path) -> None:
     _run_inside(tree, install + " ".join(PACKAGES), log)
 
 
-def _build_driver(tree: Path, log: Path) -> None:
-    terminal.say("building the mtty driver from the kernel's source package")
+def _build_drivers(tree: Path, log: Path) -> None:
+    terminal.say("building the mtty drivers from the kernel's source package")
     release = kernel_release(tree)
     build = tree / "var/tmp/mtty"
     build.mkdir()
-    _unpack_driver(tree, release, log)
-    (build / "Makefile").write_text("obj-m := mtty.o\n")
+    package = mtty.source_package(release)
+    _run_inside(tree, f"cd /var/tmp/mtty && apt-get download {package}", log)
+    _run(["sh", "-c", mtty.unpacking(build, package)], log)
+    modules = mtty.write_sources(build)
     make_it = f"make -C /lib/modules/{release}/build M=/var/tmp/mtty modules"
     _run_inside(tree, make_it, log)
     (tree / "lab").mkdir()
-    shutil.copy(build / "mtty.ko", tree / "lab/mtty.ko")
-
-
-def _unpack_driver(tree: Path, release: str, log: Path) -> None:
-    """Take one file out of the source package of the same version."""
-    found = re.match(r"\d+\.\d+", release)
-    if not found:
-        raise LabError(f"kernel {release}: which source package?")
-    source = f"linux-source-{found.group()}"
-    build = tree / "var/tmp/mtty"
-    _run_inside(tree, f"cd /var/tmp/mtty && apt-get download {source}", log)
-    package = next(build.glob("*.deb"))
-    inner = f"./usr/src/{source}.tar.xz"
-    script = (
-        f"dpkg-deb --fsys-tarfile '{package}' | tar -xO {inner}"
-        f" | tar -xJO --occurrence=1 {source}/{DRIVER_SOURCE}"
-        f" > '{build}/mtty.c'"
-    )
-    _run(["sh", "-c", script], log)
-    package.unlink()
+    for module in modules:
+        shutil.copy(build / module, tree / "lab" / module)
 
 
 def _run_inside(tree: Path, script: str, log: Path) -> None:

@@ -16,6 +16,7 @@ class RunningHost:
     :ivar libvirtd_port: loopback port that leads to its libvirtd.
     :ivar agent_port: loopback port that leads to its agent.
     :ivar folder: its folder, with the console log and the monitor socket.
+    :ivar extra: what its QEMU was told beyond what all hosts' are.
     """
 
     name: str
@@ -25,6 +26,7 @@ class RunningHost:
     libvirtd_port: int
     agent_port: int
     folder: str
+    extra: tuple[str, ...] = ()
 
     @property
     def client_uri(self) -> str:
@@ -74,6 +76,7 @@ def load(work: WorkFolder) -> dict[str, RunningHost]:
 def store(work: WorkFolder, hosts: dict[str, RunningHost]) -> None:
     """Remember the hosts; an unfinished write leaves the old file."""
     document = {name: dataclasses.asdict(host) for name, host in hosts.items()}
+    work.path.mkdir(parents=True, exist_ok=True)
     unfinished = work.state_file.with_suffix(".new")
     unfinished.write_text(json.dumps(document, indent=2) + "\n")
     unfinished.rename(work.state_file)

@@ -4,13 +4,14 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from labhost.failure import LabError
 
 
 def say(text: str) -> None:
     """Write one line of progress to standard error."""
-    sys.stderr.write(f"lab: {text}\n")
+    sys.stderr.write(f"{Path(sys.argv[0]).stem}: {text}\n")
     sys.stderr.flush()
 
 

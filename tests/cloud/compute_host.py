@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host of the cloud, as tests look at it and bring things about on it."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+from cloudlab import hosts
+from cloudlab.layout import WorkFolder
+from cloudlab.state import Running
+from labhost import lab, monitor
+from labhost.layout import HOSTS
+
+from mdev_migrate import libvirt_host, model
+from tests.lab.hosts import until
+
+CLAIM_PREFIX = "mdev-claim-"
+_MDEVS = "/sys/bus/mdev/devices"
+_INSTANCES = "/var/lib/nova/instances"
+_CRASHED = "BUG:|Oops|general protection"
+
+
+class ComputeHost:
+    """One of the two hosts.
+
+    :ivar compute: what Nova's services and the API call it.
+    :ivar node: what Placement calls it.
+    """
+
+    def __init__(self, work: WorkFolder, cloud: Running, name: str) -> None:
+        self._work = work
+        self._cloud = cloud
+        self.spec = HOSTS[name]
+        self.name = name
+        self.compute = f"host-{name}"
+        self.node = f"lab-{name}"
+        self.client_uri = lab.running(work.hosts, name).client_uri
+
+    def run(self, script: str, limit_s: int = 120) -> str:
+        """Run a shell script inside the host and return what it wrote."""
+        return hosts.run(self._work, self.spec, script, limit_s)
+
+    # nova-compute -----------------------------------------------------
+
+    def control(self, action: str) -> None:
+        """Start, stop or kill nova-compute."""
+        hosts.control(self._work, self.spec, action)
+
+    def configure(self, flavour: str = "mixin", **more: Any) -> None:
+        """Say what nova-compute is to be from its next start on."""
+        hosts.configure(self._work, self._cloud, self.spec, flavour, more)
+
+    def log(self, since: int = 0) -> str:
+        """Return what nova-compute has logged, from a place on."""
+        with self._log_path.open(errors="replace") as file:
+            file.seek(since)
+            return file.read()
+
+    def log_size(self) -> int:
+        """Return how long the log is now."""
+        return self._log_path.stat().st_size
+
+    @property
+    def _log_path(self) -> Path:
+        return self._work.share(self.spec) / "nova-compute.log"
+
+    # libvirt ----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Lend a libvirt connection of the test's own."""
+        connection = libvirt_host.connect(self.client_uri)
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.close()
+
+    def inventory(self) -> model.Inventory:
+        """Return what the library lists."""
+        with contextlib.closing(
+            libvirt_host.LibvirtHost.open(self.client_uri)
+        ) as host:
+            return host.inventory()
+
+    def mdevs(self) -> dict[str, str]:
+        """Return the type of each mdev, active or defined, by UUID."""
+        return {mdev.uuid: mdev.mdev_type for mdev in self.inventory().mdevs}
+
+    def assigned(self, server: str) -> set[str]:
+        """Return the mdevs that a server's guest has here."""
+        with self.connected() as connection:
+            document = connection.lookupByUUIDString(server).XMLDesc(0)
+        return set(
+            re.findall(
+                r"<hostdev[^>]*type='mdev'.*?uuid='([^']+)'", document, re.S
+            )
+        )
+
+    def has(self, server: str) -> bool:
+        """Tell whether libvirt knows a server's guest here."""
+        with self.connected() as connection:
+            domains = connection.listAllDomains(0)
+            return server in {domain.UUIDString() for domain in domains}
+
+    def is_copying(self, server: str) -> bool:
+        """Tell whether memory of a server's guest is being sent from here."""
+        with (
+            contextlib.suppress(libvirt.libvirtError),
+            self.connected() as connection,
+        ):
+            job = connection.lookupByUUIDString(server).jobStats(0)
+            return int(job.get("memory_processed", 0)) > 0
+        return False
+
+    def claims(self) -> list[str]:
+        """Return the claims on target mdevs here, in words."""
+        with self.connected() as connection:
+            names = [domain.name() for domain in connection.listAllDomains(0)]
+        found = [name for name in names if name.startswith(CLAIM_PREFIX)]
+        texts = self.run(
+            "for file in /var/lib/mdev-migrate/*.json; do"
+            ' [ ! -e "$file" ] || tr "\\n" " " <"$file"; echo; done'
+        )
+        for line in texts.splitlines():
+            if line.strip():
+                ledger = json.loads(line)
+                found += [json.dumps(claim) for claim in ledger["claims"]]
+        return found
+
+    # The guests -------------------------------------------------------
+
+    def count(self, server: str) -> int:
+        """Return how far a guest has counted here, having lost nothing."""
+        path = f"{_INSTANCES}/{server}/console.log"
+        reports = self.run(f"cat {path} 2>/dev/null || true").split("\n")
+        lost = [report for report in reports if report.startswith("LOST")]
+        assert not lost, lost
+        # The last line may not be whole yet.
+        counts = [each for each in reports[:-1] if each.startswith("ok ")]
+        return int(counts[-1].split()[1]) if counts else 0
+
+    def see_counting(self, server: str, beyond: int) -> int:
+        """Wait until a guest has counted further, and return how far."""
+        return until(
+            f"count of {server} beyond {beyond} on host {self.name}",
+            lambda: n if (n := self.count(server)) > beyond else 0,
+            240,
+        )
+
+    def has_directory(self, server: str) -> bool:
+        """Tell whether the directory of an instance is here."""
+        path = f"{_INSTANCES}/{server}"
+        return bool(self.run(f"[ ! -e {path} ] || echo here"))
+
+    # Things to break --------------------------------------------------
+
+    def kill_qemu(self, server: str) -> None:
+        """Kill the QEMU of a server's guest here, as a crash would."""
+        self.run(
+            "for pid in $(pidof qemu-system-x86_64.real); do"
+            f" ! tr '\\0' ' ' </proc/$pid/cmdline | grep -q {server} ||"
+            " kill -9 $pid; done"
+        )
+
+    def libvirtd(self, action: str) -> None:
+        """Start, stop, kill, freeze or thaw the host's libvirtd."""
+        self.run(f"/lab/libvirtd {action}")
+
+    def plug_link(self, *, up: bool) -> None:
+        """Cut the link between the hosts, or mend it."""
+        folder = self._work.hosts.host(self.name)
+        monitor.execute(folder, "set_link", name="link-card", up=up)
+
+    def fill(self, parent: str, mdev_type: str, count: int) -> list[str]:
+        """Create mdevs by hand, as an administrator does."""
+        address = parent.removeprefix("pci_").replace("_", ":", 2)
+        address = address.replace("_", ".")
+        folder = f"/sys/bus/pci/devices/{address}/mdev_supported_types"
+        return self.run(
+            f"for i in $(seq {count}); do"
+            " id=$(cat /proc/sys/kernel/random/uuid);"
+            f" echo $id >{folder}/{mdev_type}/create; echo $id; done;"
+            " udevadm settle"
+        ).split()
+
+    def clean(self) -> str:
+        """Remove all mdevs that no guest has; mend what a test broke.
+
+        :returns: what the kernel said of crashes since the last time.
+        """
+        self.plug_link(up=True)
+        self.run("/lab/libvirtd thaw; true")
+        self.libvirtd("start")
+        crashes = self.run(
+            f"for mdev in {_MDEVS}/*; do\n"
+            '    [ ! -e "$mdev" ] || echo 1 >"$mdev/remove"\n'
+            "done\n"
+            "find /etc/mdevctl.d -type f -delete\n"
+            f"dmesg --read-clear | grep -E '{_CRASHED}' || true"
+        )
+        until(
+            f"list without mdevs on host {self.name}",
+            lambda: not self.inventory().mdevs,
+            120,
+        )
+        return crashes

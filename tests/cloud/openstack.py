@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud as its users and administrators see it."""
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from cloudlab import cli, control, state
+from cloudlab.api import Api, ApiError
+from cloudlab.layout import WorkFolder
+from cloudlab.state import Running
+
+from tests.cloud.compute_host import ComputeHost
+from tests.lab.hosts import until
+
+#: Emulated processors, and maybe other work beside them.
+BOOT_LIMIT_S = 900
+MIGRATION_LIMIT_S = 1200
+CLIENT_LIMIT_S = 180
+
+#: What a live migration ends as.
+OVER = ("completed", "failed", "cancelled", "error")
+
+_numbers = itertools.count(1)
+
+
+class OpenStack:
+    """The cloud under test.
+
+    :ivar a: the host that guests begin on.
+    :ivar b: the other.
+    """
+
+    def __init__(self, work: WorkFolder, cloud: Running) -> None:
+        self._work = work
+        self._cloud = cloud
+        self.release = cloud.release
+        self.api = Api(cloud.settings.ports)
+        self.a = ComputeHost(work, cloud, "a")
+        self.b = ComputeHost(work, cloud, "b")
+
+    @property
+    def major(self) -> int:
+        """Return the first number of Nova's release."""
+        return int(self.release.split(".")[0])
+
+    def client(self, *words: str) -> Any:
+        """Run the real ``openstack`` client and return its document."""
+        answer = subprocess.run(
+            [
+                str(self._cloud.settings.services / "bin/openstack"),
+                *words,
+                *("-f", "json"),
+            ],
+            env=os.environ | cli.credentials(self._cloud),
+            capture_output=True,
+            text=True,
+            timeout=CLIENT_LIMIT_S,
+            check=False,
+        )
+        assert answer.returncode == 0, answer
+        return json.loads(answer.stdout)
+
+    # Services ---------------------------------------------------------
+
+    def restart(self, name: str, pause: Callable[[], None]) -> None:
+        """Stop a service of this machine, wait, and start it again."""
+        cloud = state.running(self._work)
+        control.stop(cloud, name)
+        pause()
+        control.start(self._work, cloud, name)
+
+    # Servers ----------------------------------------------------------
+
+    def boot(
+        self, flavor: str, host: ComputeHost, image: str = "guest"
+    ) -> str:
+        """Boot a server on a host, see its guest count, return its id."""
+        server = self.create(flavor, host, image)
+        self.wait_for_status(server, "ACTIVE")
+        host.see_counting(server, 0)
+        return server
+
+    def create(
+        self, flavor: str, host: ComputeHost, image: str = "guest"
+    ) -> str:
+        """Ask for a server on a host and return its id."""
+        request = {
+            "name": f"{flavor}-{next(_numbers)}",
+            "imageRef": self._image(image),
+            "flavorRef": self._flavor(flavor),
+            "networks": "none",
+            "host": host.compute,
+        }
+        answer = self.api.post("compute", "/v2.1/servers", {"server": request})
+        return str(answer["server"]["id"])
+
+    def server(self, server: str) -> dict[str, Any]:
+        """Return what the API tells of a server."""
+        answer = self.api.get("compute", f"/v2.1/servers/{server}")
+        found: dict[str, Any] = answer["server"]
+        return found
+
+    def host_of(self, server: str) -> str:
+        """Return the compute host on which a server is."""
+        return str(self.server(server)["OS-EXT-SRV-ATTR:host"])
+
+    def status(self, server: str) -> str:
+        """Return a server's status."""
+        return str(self.server(server)["status"])
+
+    def wait_for_status(self, server: str, status: str) -> None:
+        """Wait until a server has a status, and nothing more to do."""
+
+        def reached() -> bool:
+            found = self.server(server)
+            now, task = found["status"], found["OS-EXT-STS:task_state"]
+            assert status == "ERROR" or now != "ERROR", found.get("fault")
+            return bool(now == status and task is None)
+
+        until(f"{status} of server {server}", reached, BOOT_LIMIT_S)
+
+    def act(self, server: str, action: str, **values: Any) -> None:
+        """Ask for an action on a server."""
+        body = {action: values or None}
+        self.api.post("compute", f"/v2.1/servers/{server}/action", body)
+
+    def remove_all(self) -> None:
+        """Delete all servers and wait until they are gone."""
+        for each in self._servers():
+            with contextlib.suppress(ApiError):
+                self.act(each, "os-resetState", state="active")
+            with contextlib.suppress(ApiError):
+                self.act(each, "forceDelete")
+        until("list without servers", lambda: not self._servers(), 600)
+
+    def _servers(self) -> list[str]:
+        answer = self.api.get("compute", "/v2.1/servers?all_tenants=1")
+        return [each["id"] for each in answer["servers"]]
+
+    # Live migrations --------------------------------------------------
+
+    def migrate(self, server: str, to: ComputeHost | None = None) -> int:
+        """Ask for a live migration and return its number."""
+        before = {each["id"] for each in self._migrations(server)}
+        self.act(
+            server,
+            "os-migrateLive",
+            host=to.compute if to else None,
+            block_migration="auto",
+        )
+        return until(
+            f"record of the migration of {server}",
+            lambda: next(
+                (
+                    int(each["id"])
+                    for each in self._migrations(server)
+                    if each["id"] not in before
+                ),
+                0,
+            ),
+            120,
+        )
+
+    def migration(self, server: str, number: int) -> dict[str, Any]:
+        """Return the record of a migration."""
+        found = self._migrations(server)
+        return next(each for each in found if each["id"] == number)
+
+    def end_of(self, server: str, number: int) -> str:
+        """Wait until a migration is over and return how it ended."""
+        return until(
+            f"end of migration {number} of {server}",
+            lambda: (
+                now
+                if (now := self.migration(server, number)["status"]) in OVER
+                else ""
+            ),
+            MIGRATION_LIMIT_S,
+        )
+
+    def abort(self, server: str, number: int) -> None:
+        """Ask for the end of a migration."""
+        path = f"/v2.1/servers/{server}/migrations/{number}"
+        self.api.delete("compute", path)
+
+    def reasons(self, server: str, action: str = "live-migration") -> str:
+        """Return what the real client shows of the last such action."""
+        events = self.client("server", "event", "list", server)
+        request = next(
+            each["Request ID"] for each in events if each["Action"] == action
+        )
+        shown = self.client("server", "event", "show", server, request)
+        return json.dumps(shown)
+
+    def _migrations(self, server: str) -> list[dict[str, Any]]:
+        path = f"/v2.1/os-migrations?instance_uuid={server}"
+        found: list[dict[str, Any]] = self.api.get("compute", path)[
+            "migrations"
+        ]
+        return found
+
+    # Placement --------------------------------------------------------
+
+    def allocations(self, consumer: str) -> dict[str, dict[str, int]]:
+        """Return what a consumer holds: amounts by class, by provider."""
+        found = self.api.get("placement", f"/allocations/{consumer}")
+        names = self._provider_names()
+        return {
+            names[provider]: dict(each["resources"])
+            for provider, each in found["allocations"].items()
+        }
+
+    def usage(self, provider: str, resource: str) -> int:
+        """Return how much of a class is in use on a provider."""
+        names = self._provider_names()
+        uuid = next(u for u, name in names.items() if name == provider)
+        path = f"/resource_providers/{uuid}/usages"
+        found = self.api.get("placement", path)["usages"]
+        return int(found[resource])
+
+    def _provider_names(self) -> dict[str, str]:
+        found = self.api.get("placement", "/resource_providers")
+        return {
+            each["uuid"]: each["name"] for each in found["resource_providers"]
+        }
+
+    # What the cloud offers --------------------------------------------
+
+    def _image(self, name: str) -> str:
+        found = self.api.get("image", f"/v2/images?name={name}")
+        return str(found["images"][0]["id"])
+
+    def _flavor(self, name: str) -> str:
+        found = self.api.get("compute", "/v2.1/flavors")["flavors"]
+        return next(str(f["id"]) for f in found if f["name"] == name)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of ``tools/cloud``."""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from labhost import agent, lab, needs, terminal
+from labhost.failure import LabError
+from labhost.layout import HOSTS
+
+from cloudlab import hosts, state, whole
+from cloudlab.layout import (
+    PASSWORD,
+    REGION,
+    RELEASES,
+    TOP,
+    USER,
+    WorkFolder,
+)
+from cloudlab.state import Running
+
+TEST_LIMIT_S = 5400
+#: Instead of what suits tests that are over in no time.
+_PYTEST = (
+    "--override-ini=addopts=-ra --strict-markers",
+    "--override-ini=timeout=3600",
+)
+#: Exit status for "nothing was wrong, but it cannot be run here".
+SKIPPED = 77
+_PROGRAMS = ("mariadbd", "mariadb-install-db", "rabbitmq-server", "epmd")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options, pytests = _parser().parse_known_args(arguments)
+    if pytests and options.run is not _test:
+        _parser().parse_args(arguments)
+    options.pytests = pytests
+    try:
+        return int(options.run(WorkFolder.default(), options) or 0)
+    except LabError as exc:
+        terminal.say(str(exc))
+        return 1
+
+
+def _build(work: WorkFolder, options: argparse.Namespace) -> None:
+    needs.check(_PROGRAMS)
+    with work.lock():
+        whole.build(work, options.release)
+
+
+def _up(work: WorkFolder, options: argparse.Namespace) -> int:
+    needs.check(_PROGRAMS)
+    with work.lock():
+        whole.up(work, options.release)
+    return _status(work, options)
+
+
+def _down(work: WorkFolder, _: argparse.Namespace) -> None:
+    with work.lock():
+        whole.down(work)
+
+
+def _status(work: WorkFolder, options: argparse.Namespace) -> int:
+    cloud = state.load(work)
+    if cloud is None:
+        _print("no cloud was started")
+        return 1
+    described = _describe(work, cloud)
+    if getattr(options, "json", False):
+        _print(json.dumps(described, indent=2))
+    else:
+        _print(_lines(described))
+    return 0 if whole.is_whole(work, cloud) else 1
+
+
+def _exec(work: WorkFolder, options: argparse.Namespace) -> int:
+    words = options.words
+    script = words[0] if len(words) == 1 else shlex.join(words)
+    host = lab.running(work.hosts, options.host)
+    answer = agent.run(host, script, options.limit)
+    sys.stdout.write(answer.stdout)
+    sys.stderr.write(answer.stderr)
+    return answer.status
+
+
+def _test(work: WorkFolder, options: argparse.Namespace) -> int:
+    obstacles = needs.obstacles(_PROGRAMS)
+    if obstacles:
+        terminal.say(f"skipped: {'; '.join(obstacles)}")
+        return SKIPPED
+    every = options.release == "all"
+    releases = RELEASES if every else (options.release,)
+    return max([_test_on(work, each, options.pytests) for each in releases])
+
+
+def _test_on(work: WorkFolder, release: str, words: Sequence[str]) -> int:
+    """Test one release; leave a cloud that was up before as it is."""
+    cloud = state.load(work)
+    was_up = cloud is not None and whole.is_whole(work, cloud)
+    try:
+        with work.lock():
+            whole.up(work, release)
+        named = any(word.startswith("tests/cloud") for word in words)
+        where = [] if named else ["tests/cloud"]
+        python = [sys.executable, "-m", "pytest"]
+        return subprocess.run(
+            [*python, *_PYTEST, *where, *words],
+            cwd=TOP,
+            timeout=TEST_LIMIT_S,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        raise LabError(f"no end of the tests in {TEST_LIMIT_S} s") from None
+    finally:
+        if not was_up:
+            with work.lock():
+                whole.down(work)
+
+
+def _describe(work: WorkFolder, cloud: Running) -> dict[str, Any]:
+    """Return what a person or a program needs to use the cloud."""
+    running = hosts.running(work)
+    return {
+        "release": cloud.release,
+        "services": {
+            name: process.is_running()
+            for name, process in cloud.processes.items()
+        },
+        "hosts": {
+            name: {
+                "running": name in running,
+                "client_uri": running[name].client_uri
+                if name in running
+                else None,
+            }
+            for name in HOSTS
+        },
+        "client": str(cloud.settings.services / "bin/openstack"),
+        "export": credentials(cloud),
+    }
+
+
+def credentials(cloud: Running) -> dict[str, str]:
+    """Return the variables that the ``openstack`` client reads."""
+    return {
+        "OS_AUTH_URL": cloud.settings.url("identity") + "/v3",
+        "OS_USERNAME": USER,
+        "OS_PASSWORD": PASSWORD,
+        "OS_PROJECT_NAME": USER,
+        "OS_USER_DOMAIN_ID": "default",
+        "OS_PROJECT_DOMAIN_ID": "default",
+        "OS_REGION_NAME": REGION,
+        "OS_IDENTITY_API_VERSION": "3",
+        "OS_COMPUTE_API_VERSION": "2.95",
+    }
+
+
+def _lines(described: dict[str, Any]) -> str:
+    down = [name for name, runs in described["services"].items() if not runs]
+    lines = [
+        f"Nova {described['release']}: "
+        + (f"down: {', '.join(down)}" if down else "all services run")
+    ]
+    for name, host in described["hosts"].items():
+        where = host["client_uri"] if host["running"] else "is down"
+        lines.append(f"host {name}: {where}")
+    lines.append("to use it:")
+    for name, value in described["export"].items():
+        lines.append(f"  export {name}={value}")
+    lines.append(f"  {described['client']} server list")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tools/cloud",
+        description="An OpenStack with two hosts whose guests have mdevs.",
+        epilog="MDEV_CLOUD_DIR names the work folder (default: .cloud).",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    build = _add(commands, "build", _build, "make all that a cloud needs")
+    _add_release(build, *RELEASES)
+    up = _add(commands, "up", _up, "start all, and wait")
+    _add_release(up, *RELEASES)
+    _add(commands, "down", _down, "stop all and drop what was written")
+    status = _add(commands, "status", _status, "say what runs, and how to use")
+    status.add_argument("--json", action="store_true")
+    run = _add(commands, "exec", _exec, "run a command inside a host")
+    run.add_argument("--limit", type=int, default=60, help="seconds")
+    run.add_argument("host", choices=sorted(HOSTS))
+    run.add_argument("words", nargs="+", metavar="COMMAND")
+    text = "run tests/cloud; other arguments are for pytest"
+    _add_release(_add(commands, "test", _test, text), *RELEASES, "all")
+    return parser
+
+
+def _add(commands: Any, name: str, run: Any, text: str) -> Any:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_release(parser: argparse.ArgumentParser, *releases: str) -> None:
+    text = "release of Nova (default: %(default)s)"
+    parser.add_argument(
+        "--release", choices=releases, default=RELEASES[0], help=text
+    )
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulated hosts of the cloud, and nova-compute in each."""
+
+import ipaddress
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from labhost import agent, lab, state, terminal
+from labhost.failure import LabError
+from labhost.layout import HOSTS, HostSpec
+from labhost.layout import WorkFolder as LabFolder
+from labhost.state import RunningHost
+
+from cloudlab import environments, software
+from cloudlab.api import Api
+from cloudlab.configuration import Sections
+from cloudlab.layout import ASSETS, OUTSIDE, WorkFolder
+from cloudlab.state import Running
+
+#: Under emulation nova-compute takes minutes to import what it needs.
+COMPUTE_LIMIT_S = 1200
+SETUP_LIMIT_S = 300
+FLAVOURS = ("mixin", "stock")
+
+_MEMORY_MIB = 2560
+#: Places of the graphics cards that are the parents.
+_SLOTS = ("0x10", "0x11")
+CARDS = ("0000:00:10.0", "0000:00:11.0")
+#: How libvirt calls them.
+PARENTS = ("pci_0000_00_10_0", "pci_0000_00_11_0")
+#: One type of the first card, one of the second. Their driver names them.
+TYPES = ("bochs-drm-1", "bochs-drm-2")
+CLASSES = ("VGPU", "CUSTOM_DUAL")
+
+DEVICES: Sections = {
+    "devices": {"enabled_mdev_types": ",".join(TYPES)},
+    f"mdev_{TYPES[0]}": {"device_addresses": CARDS[0]},
+    f"mdev_{TYPES[1]}": {
+        "device_addresses": CARDS[1],
+        "mdev_class": CLASSES[1],
+    },
+}
+
+
+def boot(work: WorkFolder, release: str) -> None:
+    """Start both hosts and wait for their libvirtd.
+
+    :raises LabError: if one does not become ready.
+    """
+    built = lab.build(LabFolder.default())
+    disk = software.disk(work, release)
+    extra = {}
+    for name, spec in HOSTS.items():
+        share = work.share(spec)
+        shutil.rmtree(share, ignore_errors=True)
+        share.mkdir(parents=True)
+        extra[name] = _fittings(disk, share)
+    lab.up(work.hosts, built, extra)
+
+
+def _fittings(disk: Path, share: Path) -> list[str]:
+    """Return what a host has beyond those of the lab."""
+    network = f"{ipaddress.ip_network(f'{OUTSIDE}/24', strict=False)}"
+    own = "local,mount_tag=cloud,security_model=none"
+    words = [
+        *("-m", str(_MEMORY_MIB)),
+        *("-drive", f"file={disk},if=virtio,format=raw,readonly=on"),
+        *("-netdev", f"user,id=control,net={network},host={OUTSIDE}"),
+        *("-device", "virtio-net-pci,netdev=control"),
+        *("-virtfs", f"{own},path={share}"),
+    ]
+    for slot in _SLOTS:
+        words += ["-device", f"secondary-vga,addr={slot}"]
+    return words
+
+
+def start_computes(work: WorkFolder, cloud: Running) -> None:
+    """Start nova-compute in hosts that were just booted.
+
+    :raises LabError: if that fails.
+    """
+    for spec in HOSTS.values():
+        set_up(work, spec)
+        configure(work, cloud, spec)
+        control(work, spec, "start")
+
+
+def running(work: WorkFolder) -> dict[str, RunningHost]:
+    """Return the hosts that run, by name."""
+    started = state.load(work.hosts)
+    return {name: h for name, h in started.items() if h.is_running()}
+
+
+def down(work: WorkFolder) -> None:
+    """Stop both hosts and drop their disks."""
+    lab.down(work.hosts)
+
+
+def run(
+    work: WorkFolder, spec: HostSpec, script: str, limit_s: int = 60
+) -> str:
+    """Run a shell script in a host and return what it wrote.
+
+    :raises LabError: if it fails.
+    """
+    answer = agent.run(lab.running(work.hosts, spec.name), script, limit_s)
+    if answer.status:
+        raise LabError(f"host {spec.name}: {script}: {answer}")
+    return answer.stdout
+
+
+def set_up(work: WorkFolder, spec: HostSpec) -> None:
+    """Make a host that was booted one of the cloud.
+
+    :raises LabError: if that fails.
+    """
+    terminal.say(f"setting up host {spec.name}")
+    share = work.share(spec)
+    for name in ("setup", "compute"):
+        shutil.copy(ASSETS / "host" / name, share / name)
+    mount = (
+        "mkdir -p /cloud && { mountpoint -q /cloud ||"
+        " mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144"
+        " cloud /cloud; }"
+    )
+    script = f"{mount} && sh /cloud/setup {' '.join(CARDS)}"
+    run(work, spec, script, SETUP_LIMIT_S)
+
+
+def configure(
+    work: WorkFolder,
+    cloud: Running,
+    spec: HostSpec,
+    flavour: str = FLAVOURS[0],
+    more: Mapping[str, Mapping[str, object]] | None = None,
+) -> None:
+    """Say what a host's nova-compute is to be, from its next start on.
+
+    :param flavour: "mixin", or "stock" for Nova as it is.
+    :param more: options by group, beside or instead of the usual.
+    """
+    share = work.share(spec)
+    privsep = f"{cloud.settings.nova}/bin/privsep-helper"
+    helper = {"helper_command": f"{privsep} --config-file /etc/nova/nova.conf"}
+    sections: Sections = DEVICES | {
+        group: dict(helper)
+        for group in (
+            *("nova_sys_admin", "vif_plug_linux_bridge_privileged"),
+            *("vif_plug_ovs_privileged", "privsep_osbrick"),
+        )
+    }
+    for group, options in (more or {}).items():
+        sections[group] = sections.get(group, {}) | dict(options)
+    (share / "nova.conf").write_text(cloud.settings.compute(spec, sections))
+    (share / "environment").write_text(f"{cloud.settings.nova}\n")
+    (share / "flavour").write_text(f"{flavour}\n")
+    shutil.rmtree(share / "project", ignore_errors=True)
+    project = environments.project(work, cloud.settings.nova)
+    shutil.copytree(project, share / "project")
+
+
+def control(work: WorkFolder, spec: HostSpec, action: str) -> None:
+    """Start, stop or kill the nova-compute of a host.
+
+    :raises LabError: if it does not start or end.
+    """
+    run(work, spec, f"bash /cloud/compute {action}", 120)
+
+
+def wait_until_ready(work: WorkFolder, api: Api) -> None:
+    """Wait until Nova can use both hosts and their parents.
+
+    :raises LabError: if it cannot in time.
+    """
+    for spec in HOSTS.values():
+        terminal.say(f"waiting for nova-compute of host {spec.name}")
+
+        def ready(spec: HostSpec = spec) -> bool:
+            run(work, spec, "bash /cloud/compute status")
+            return is_up(api, spec) and is_offered(api, spec)
+
+        terminal.wait_for(
+            f"nova-compute of host {spec.name} with its parents",
+            ready,
+            COMPUTE_LIMIT_S,
+            see=work.share(spec) / "nova-compute.log",
+            pause_s=3,
+        )
+
+
+def is_up(api: Api, spec: HostSpec) -> bool:
+    """Whether the API shows a host's nova-compute as up."""
+    services = api.get("compute", "/v2.1/os-services?binary=nova-compute")
+    return any(
+        service["host"] == f"host-{spec.name}" and service["state"] == "up"
+        for service in services["services"]
+    )
+
+
+def is_offered(api: Api, spec: HostSpec) -> bool:
+    """Whether Placement and Nova know a host and its parents."""
+    names = [f"lab-{spec.name}_{parent}" for parent in PARENTS]
+    providers = api.get("placement", "/resource_providers")
+    known = {each["name"] for each in providers["resource_providers"]}
+    hypervisors = api.get("compute", "/v2.1/os-hypervisors")["hypervisors"]
+    return known.issuperset(names) and any(
+        each["hypervisor_hostname"] == f"lab-{spec.name}"
+        for each in hypervisors
+    )

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring the whole cloud up and down: control plane and hosts."""
+
+from concurrent import futures
+
+from labhost import lab, terminal
+from labhost.layout import WorkFolder as LabFolder
+
+from cloudlab import (
+    catalogue,
+    control,
+    database,
+    environments,
+    hosts,
+    software,
+    state,
+)
+from cloudlab.api import Api
+from cloudlab.layout import WorkFolder
+from cloudlab.state import Running
+
+
+def build(work: WorkFolder, release: str) -> None:
+    """Make all that a cloud starts from.
+
+    :raises LabError: if a part of it cannot be made.
+    """
+    lab.build(LabFolder.default())
+    software.disk(work, release)
+    database.with_tables(work, release)
+    environments.project(work, environments.nova(work, release))
+
+
+def up(work: WorkFolder, release: str) -> Running:
+    """Start the cloud, unless it runs, and wait until it can be used.
+
+    :raises LabError: if it cannot in time, or another release runs.
+    """
+    found = state.load(work)
+    if found and found.release == release and is_whole(work, found):
+        terminal.say(f"the cloud runs already, with Nova {release}")
+        return found
+    down(work)
+    build(work, release)
+    # The hosts boot while the services start.
+    with futures.ThreadPoolExecutor(1) as pool:
+        boot = pool.submit(hosts.boot, work, release)
+        cloud = control.up(work, release)
+        boot.result()
+    hosts.start_computes(work, cloud)
+    api = Api(cloud.settings.ports)
+    catalogue.fill(api)
+    hosts.wait_until_ready(work, api)
+    return cloud
+
+
+def down(work: WorkFolder) -> None:
+    """Stop all, and drop what was written but logs; harmless if down."""
+    hosts.down(work)
+    control.down(work)
+
+
+def is_whole(work: WorkFolder, cloud: Running) -> bool:
+    """Whether all services and hosts run."""
+    return cloud.is_whole() and len(hosts.running(work)) == len(hosts.HOSTS)
