@@ -29,7 +29,9 @@ html_theme = "furo"
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_theme_options = {"top_of_page_buttons": []}
 html_show_sphinx = False
+html_copy_source = False
 pygments_style = "default"
 pygments_dark_style = "github-dark"
 

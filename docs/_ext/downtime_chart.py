@@ -15,19 +15,21 @@ from sphinx.util.docutils import SphinxDirective
 from svg import Drawing
 from tables import make_table, plain
 
+from mdev_migrate.core import downtime, estimate
+
 #: Gbit/s, and GiB of state.
 LINKS = (1, 10, 25, 100)
 SIZES = (0.25, 0.5, 1, 2, 4, 8, 16, 24, 48, 80)
-#: Milliseconds: what QEMU allows when nobody says otherwise.
-QEMU_DEFAULT_MS = 300
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 340, 24, 270
 _SHORTEST_S, _LONGEST_S = 0.02, 1000
 
 
 def seconds(gib: float, gbit_s: float) -> float:
-    """Return how long it takes to send some GiB over a link, at its best."""
-    return gib * 2**30 * 8 / (gbit_s * 1e9)
+    """Return how long it takes to send some GiB, as ``check`` estimates."""
+    mib_s = round(gbit_s * 1e9 / 8 / 2**20)
+    found = estimate.Estimate(round(gib * 2**30), bandwidth=mib_s)
+    return (found.downtime_ms or 0) / 1000
 
 
 def _x(gib: float) -> float:
@@ -82,15 +84,8 @@ def draw() -> Drawing:
         text_anchor="middle",
     )
     drawing.text(4, 12, "downtime", "faint")
-    limit = _y(QEMU_DEFAULT_MS / 1000)
-    drawing.line((_LEFT, limit), (_RIGHT, limit), kind="limit")
-    drawing.text(
-        _RIGHT - 4,
-        limit + 14,
-        "QEMU's default limit, 300 ms",
-        "limit",
-        text_anchor="end",
-    )
+    _draw_limit(drawing, downtime.BEGIN_MS, "--downtime", (20, 14))
+    _draw_limit(drawing, downtime.CEILING_MS, "--max-downtime", (2.2, -5))
     for number, link in enumerate(LINKS):
         ends = [(_x(gib), _y(seconds(gib, link))) for gib in SIZES]
         drawing.line(*ends, kind=f"curve curve{number}")
@@ -98,6 +93,19 @@ def draw() -> Drawing:
             _RIGHT + 4, ends[-1][1] + 4, f"{link} Gbit/s", f"curve{number}"
         )
     return drawing
+
+
+def _draw_limit(
+    drawing: Drawing, limit_ms: int, option: str, place: tuple[float, float]
+) -> None:
+    """Draw what an option is worth if nobody says otherwise.
+
+    :param place: where its words are clear of other lines: at which size,
+        and how far below.
+    """
+    y = _y(limit_ms / 1000)
+    drawing.line((_LEFT, y), (_RIGHT, y), kind="limit")
+    drawing.text(_x(place[0]), y + place[1], option, "limit")
 
 
 class Chart(SphinxDirective):

@@ -30,6 +30,8 @@ else:
     import tomli as tomllib
 
 TOP = pathlib.Path(__file__).parents[2]
+#: Of the floors: heights, and how many rooms stand side by side.
+_ROOM, _BETWEEN, _A_ROW = 30, 14, 3
 #: One mdev that a plan creates and one that it reuses.
 _CREATED = model.Mdev("created", "type", "parent")
 _REUSED = model.Mdev("reused", "type", "parent")
@@ -102,26 +104,43 @@ def _floors() -> list[list[str]]:
 
 
 def draw_floors() -> Drawing:
-    """Draw the floors, uppermost first."""
-    high = 30
-    between = 14
-    floors = _floors()
+    """Draw the floors, uppermost first, each as a frame around its rooms."""
+    floors = [list(_rows_of(floor)) for floor in _floors()]
+    rows = sum(map(len, floors))
     drawing = Drawing(
         "The floors of the package: imports go down, never up or sideways",
-        len(floors) * (high + between),
+        rows * _ROOM + len(floors) * (_BETWEEN + 6),
         "floors",
     )
-    y = 2.0
+    y = 1.0
     for floor in floors:
         if floor is not floors[0]:
-            drawing.arrow(WIDTH / 2, y - between, y)
-        wide = (WIDTH - 4 - 6 * (len(floor) - 1)) / len(floor)
-        for number, name in enumerate(floor):
-            is_package = (TOP / "mdev_migrate" / name).is_dir()
-            shown = f"{name}/" if is_package else f"{name}.py"
-            drawing.box(Box(2 + number * (wide + 6), y, wide, high), shown)
-        y += high + between
+            drawing.arrow(WIDTH / 2, y - _BETWEEN, y)
+        high = len(floor) * _ROOM + 6
+        drawing.add("rect", "frame", x=1, y=y, width=WIDTH - 2, height=high)
+        y += 3
+        for names in floor:
+            wide = (WIDTH - 8) / len(names)
+            for number, name in enumerate(names):
+                x = 4 + number * wide
+                room = Box(x + 2, y + 3, wide - 4, _ROOM - 6)
+                drawing.box(room, _file_of(name))
+            y += _ROOM
+        y += 3 + _BETWEEN
     return drawing
+
+
+def _rows_of(names: list[str]) -> Iterator[list[str]]:
+    """Yield the rooms of a floor, as many in a row as can be read."""
+    rows = -(-len(names) // _A_ROW)
+    share = -(-len(names) // rows)
+    for first in range(0, len(names), share):
+        yield names[first : first + share]
+
+
+def _file_of(name: str) -> str:
+    is_package = (TOP / "mdev_migrate" / name).is_dir()
+    return f"{name}/" if is_package else f"{name}.py"
 
 
 class Picture(SphinxDirective):
