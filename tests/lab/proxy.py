@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A way to a port of this machine that can be cut."""
+"""A way to a port of this machine that can be cut, and that can be long."""
 
 import contextlib
+import queue
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 
 class Proxy:
     """Passes on what comes, until it is cut; then new connections again.
 
+    :param delay_s: how long each piece is on its way, in either direction;
+        any number of them are on their way at the same time.
     :ivar port: where it listens.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay_s: float = 0.0) -> None:
         self._target = target
+        self._delay_s = delay_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._ends: list[socket.socket] = []
@@ -35,14 +40,30 @@ class Proxy:
                 self._start(self._pass_on, near, far)
                 self._start(self._pass_on, far, near)
 
-    @staticmethod
-    def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        self._start(self._take_in, one, way)
         with contextlib.suppress(OSError):
-            while piece := one.recv(65536):
-                other.sendall(piece)
+            while (come := way.get())[1]:
+                time.sleep(max(0.0, come[0] - time.monotonic()))
+                other.sendall(come[1])
         for end in (one, other):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _take_in(
+        self,
+        end: socket.socket,
+        way: "queue.SimpleQueue[tuple[float, bytes]]",
+    ) -> None:
+        """Put what comes on its way, and at the end of it nothing."""
+        piece = b"-"
+        while piece:
+            try:
+                piece = end.recv(65536)
+            except OSError:
+                piece = b""
+            way.put((time.monotonic() + self._delay_s, piece))
 
     def cut(self) -> None:
         """Break every connection."""
@@ -63,9 +84,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def open_to(target: int) -> Iterator[Proxy]:
-    """Lend a way to a port of this machine."""
-    proxy = Proxy(target)
+def open_to(target: int, delay_s: float = 0.0) -> Iterator[Proxy]:
+    """Lend a way to a port of this machine; see :class:`Proxy`."""
+    proxy = Proxy(target, delay_s)
     try:
         yield proxy
     finally:
