@@ -128,10 +128,15 @@ class Host(MdevHost, Protocol):
         """Return who the host is and what runs on it."""
         ...
 
-    def inventory(self, *kinds: model.Kind) -> model.Inventory:
+    def inventory(
+        self, *kinds: model.Kind, warm: bool = False
+    ) -> model.Inventory:
         """Return what there is of some kinds: of all if none is named.
 
         The claims are found with the guests.
+
+        :param warm: as of the last event will do, and all kinds, if the
+            host is watched: for plans, which a claim makes sure of.
         """
         ...
 

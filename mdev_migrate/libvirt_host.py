@@ -15,7 +15,13 @@ from typing import Any
 
 import libvirt
 
-from mdev_migrate import exception, libvirt_claims, libvirt_reading, model
+from mdev_migrate import (
+    exception,
+    libvirt_claims,
+    libvirt_reading,
+    libvirt_watch,
+    model,
+)
 from mdev_migrate.core import documents, nodedev_xml
 from mdev_migrate.host import Journey
 from mdev_migrate.libvirt_errors import (
@@ -175,6 +181,8 @@ class LibvirtHost:
         self._connection = opener(uri)
         #: What was looked up once: libvirt finds a guest by its UUID anyway.
         self._domains: dict[str, Any] = {}
+        self._facts: model.HostFacts | None = None
+        self._watch: libvirt_watch.Watch | None = None
         self.claims = libvirt_claims.LibvirtClaims(
             self._lending, lambda: self.name
         )
@@ -204,12 +212,34 @@ class LibvirtHost:
 
     def reconnect(self) -> None:
         """Open the connection anew; see ``host.Host``."""
+        watched = self._watch is not None
         self.close()
-        self._domains.clear()
         self._connection = self._opener(self._uri)
+        if watched:
+            self.keep_watch()
+
+    def keep_watch(self) -> None:
+        """Keep what is there in mind from now on, for warm inventories.
+
+        Needs libvirt's event loop, which :func:`connect` runs.
+
+        :raises LibvirtFailed: if the host tells no events.
+        """
+        with self._calling("virConnectDomainEventRegisterAny"):
+            self._watch = libvirt_watch.Watch(
+                self._connection, self._look_at_everything
+            )
+
+    def _look_at_everything(self) -> model.Inventory:
+        self._facts = None
+        return self.inventory()
 
     def close(self) -> None:
         """Close the connection, whatever state it is in."""
+        if self._watch is not None:
+            self._watch.close()
+        self._watch = self._facts = None
+        self._domains.clear()
         with contextlib.suppress(libvirt.libvirtError):
             self._connection.close()
 
@@ -235,7 +265,16 @@ class LibvirtHost:
     # What is there ----------------------------------------------------
 
     def facts(self) -> model.HostFacts:
-        """Return who the host is and what runs on it; see ``host.Host``."""
+        """Return who the host is and what runs on it; see ``host.Host``.
+
+        A watched host is asked as often as for everything else.
+        """
+        facts = self._facts or self._ask_facts()
+        if self._watch is not None:
+            self._facts = facts
+        return facts
+
+    def _ask_facts(self) -> model.HostFacts:
         with self._calling("virConnectGetVersion"):
             qemu = self._connection.getVersion()
             daemon = self._connection.getLibVersion()
@@ -250,8 +289,13 @@ class LibvirtHost:
             kernel=self._kernel,
         )
 
-    def inventory(self, *kinds: model.Kind) -> model.Inventory:
+    def inventory(
+        self, *kinds: model.Kind, warm: bool = False
+    ) -> model.Inventory:
         """Return parents, mdevs and guests; see ``host.Host``."""
+        if warm and self._watch is not None:
+            with self._calling("virConnectListAllDomains"):
+                return self._watch.inventory()
         wanted = kinds or ("parent", "mdev", "guest")
         parents: Reading[model.Parent] = Reading()
         devices: Reading[libvirt_reading.Device] = Reading()
@@ -268,16 +312,15 @@ class LibvirtHost:
         with self._calling("virConnectListAllDomains"):
             if "guest" in wanted:
                 claims, guests = libvirt_reading.read_domains(self._connection)
-        mdevs = (device.mdev for device in devices.found)
         reads = (parents, devices, guests)
         return model.Inventory(
             host=self.name,
-            parents=tuple(sorted(parents.found, key=lambda p: p.name)),
-            mdevs=tuple(sorted(mdevs, key=lambda m: (m.parent, m.uuid))),
-            guests=tuple(sorted(guests.found, key=lambda g: g.name)),
+            parents=tuple(parents.found),
+            mdevs=tuple(device.mdev for device in devices.found),
+            guests=tuple(guests.found),
             unreadable=tuple(each for read in reads for each in read.not_read),
             claims=claims,
-        )
+        ).in_order()
 
     # Guests -----------------------------------------------------------
 

@@ -78,15 +78,22 @@ class Reading(Generic[T]):
     not_read: list[model.Unreadable] = field(default_factory=list)
 
 
-def read_parents(connection: Any) -> Reading[model.Parent]:
+def read_parents(
+    connection: Any, names: Collection[str] | None = None
+) -> Reading[model.Parent]:
     """Read the devices that mdevs can be cut from.
 
+    :param names: read those of these names; by default all.
     :raises libvirt.libvirtError: if they cannot be listed.
     """
+    if names is None:
+        devices = connection.listAllDevices(_PARENTS)
+    else:
+        devices = _found(connection.nodeDeviceLookupByName, names)
     return _read_all(
         connection,
         "parent",
-        connection.listAllDevices(_PARENTS),
+        devices,
         _document,
         lambda _, text: nodedev_xml.read_parent(text),
     )
@@ -260,17 +267,43 @@ def read_claims(connection: Any) -> model.Claims:
     return _read_claims(domains, active)
 
 
+def find_guests(
+    connection: Any, uuids: Collection[str]
+) -> Reading[model.Guest]:
+    """Read the guests of some UUIDs, as far as there are any.
+
+    :raises libvirt.libvirtError: if they cannot be looked up.
+    """
+    domains = _found(connection.lookupByUUIDString, uuids)
+    return _read_all(connection, "guest", domains, _ask_guest, _read_guest)
+
+
+def _found(lookup: Callable[[str], Any], words: Iterable[str]) -> list[Any]:
+    """Look objects up, and leave out what there is not."""
+    found = []
+    for word in words:
+        try:
+            found.append(lookup(word))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in GONE:
+                raise
+    return found
+
+
 def read_guest(domain: Any) -> model.Guest:
     """Read one guest.
 
     :raises XmlMalformed: if one of its documents cannot be read.
     :raises libvirt.libvirtError: if it is gone, or cannot be asked for.
     """
-    active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
     with naming(domain):
-        texts = _texts(domain, active, persistent)
-        facts = _Facts(active, persistent, _state(domain), texts)
-        return _read_guest(domain, facts)
+        return _read_guest(domain, _ask_guest(domain))
+
+
+def _ask_guest(domain: Any) -> _Facts:
+    active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
+    texts = _texts(domain, active, persistent)
+    return _Facts(active, persistent, _state(domain), texts)
 
 
 class _Facts(NamedTuple):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 #: The only spelling of a UUID that passes a border of this package.
@@ -372,6 +372,15 @@ class Inventory:
     guests: tuple[Guest, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     claims: Claims = Claims()
+
+    def in_order(self) -> Inventory:
+        """Return the same, in the order in which it is shown and used."""
+        return replace(
+            self,
+            parents=tuple(sorted(self.parents, key=lambda p: p.name)),
+            mdevs=tuple(sorted(self.mdevs, key=lambda m: (m.parent, m.uuid))),
+            guests=tuple(sorted(self.guests, key=lambda g: g.name)),
+        )
 
     def not_read(self, *kinds: Kind) -> list[str]:
         """Return in words what there is of some kinds and is not known."""

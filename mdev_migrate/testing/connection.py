@@ -316,8 +316,7 @@ def guest_callbacks(
     connection: SimulatedConnection, uuid: str, event: int
 ) -> list[Callable[..., None]]:
     """Return what to call for an event of a guest."""
-    guests = connection.host.guests
-    name = guests.engine.name(uuid) if guests.engine.holds(uuid) else ""
+    name = connection.host.guests.engine.name(uuid)
     guest = SimulatedDomain(connection, uuid, name)
     return _callbacks(connection, connection._guests, uuid, event, guest)
 

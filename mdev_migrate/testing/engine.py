@@ -116,6 +116,7 @@ class Engine:
     def __init__(self) -> None:
         self._driver = open_test_driver()
         self._guests: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
         self._live: dict[str, _Aside] = {}
         self._config: dict[str, _Aside] = {}
 
@@ -196,8 +197,8 @@ class Engine:
         self._driver.lookupByUUIDString(text)
 
     def name(self, uuid: str) -> str:
-        """Return a guest's name."""
-        return str(self._guests[uuid].name())
+        """Return a guest's name, be it gone."""
+        return self._names[uuid]
 
     def mdevs(self, uuid: str, flags: int = 0) -> list[str]:
         """Return the UUIDs of a guest's mdevs, in guest order."""
@@ -214,5 +215,6 @@ class Engine:
     ) -> str:
         uuid = str(guest.UUIDString())
         self._guests[uuid] = guest
+        self._names[uuid] = str(guest.name())
         asides[uuid] = aside
         return uuid

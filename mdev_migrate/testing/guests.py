@@ -135,6 +135,11 @@ class GuestTable:
         self.engine.suspend(uuid)
         self.state(uuid).incoming = True
         self.state(uuid).reason = _PAUSED_BY_MIGRATION
+        self._announce(
+            uuid,
+            libvirt.VIR_DOMAIN_EVENT_STARTED,
+            libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED,
+        )
         return uuid
 
     def accept(
@@ -173,16 +178,19 @@ class GuestTable:
             return
         self.engine.suspend(uuid)
         self.state(uuid).reason = None
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_SUSPENDED)
 
     def resume(self, uuid: str) -> None:
         """Let a guest go on that somebody paused."""
         self.engine.resume(uuid)
         self.state(uuid).reason = None
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_RESUMED)
 
     def switch_over(self, uuid: str) -> None:
         """Pause a guest that is about to run elsewhere."""
         self.engine.suspend(uuid)
         self.state(uuid).reason = _PAUSED_BY_MIGRATION
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_SUSPENDED)
 
     def switch_back(self, uuid: str) -> None:
         """Let a guest go on that will not run elsewhere."""
@@ -192,6 +200,7 @@ class GuestTable:
         ):
             self.engine.resume(uuid)
             self.state(uuid).reason = _RUNNING_AGAIN
+            self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_RESUMED)
 
     def drop(self, uuid: str) -> None:
         """Kill an incoming guest, now or when the daemon is back."""

@@ -236,6 +236,7 @@ class SimulatedDomain:
         self._check()
         guest = self.host.guests.engine.guest(self._uuid)
         guest.setMetadata(type, metadata, key, uri, flags)
+        self.host.announce_metadata(self._uuid, type, uri)
         return 0
 
     # Migration and its job.

@@ -267,6 +267,16 @@ class SimulatedHost:
             detail,
         )
 
+    def announce_metadata(self, uuid: str, kind: int, uri: str) -> None:
+        """Say that what a guest's document says of itself has changed."""
+        self._announce(
+            lambda opened: connection.guest_callbacks(
+                opened, uuid, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE
+            ),
+            kind,
+            uri,
+        )
+
     def announce_job(self, uuid: str, statistics: dict[str, Any]) -> None:
         """Send the statistics of a finished job to who asked for them."""
         self._announce(
