@@ -37,8 +37,8 @@ def _plain(text: str) -> str:
 def _lines(error: type[exception.MdevMigrateError]) -> Iterator[str]:
     meaning = inspect.getdoc(error) or ""
     yield ".. index::"
-    yield f"   single: {error.code}"
-    yield f"   single: error code; {error.code}"
+    yield f"   ! single: {error.code}"
+    yield f"   ! single: error code; {error.code}"
     yield ""
     yield f".. _{error.code}:"
     yield ""

@@ -33,8 +33,8 @@ def test_examples_are_true(page):
 
 
 def test_every_error_is_described():
-    """The operators' page has a table for every kind of error."""
-    page = (DOCS / "operators.rst").read_text(encoding="utf-8")
+    """The page of errors has a table for every kind of error."""
+    page = (DOCS / "errors.rst").read_text(encoding="utf-8")
 
     for kind in exception.MdevMigrateError.__subclasses__():
         assert f".. error-table:: {kind.__name__}\n" in page
