@@ -11,7 +11,8 @@
     |   |-- GuestMdevNotListed, GuestMdevUnreadable
     |   |-- GuestMdevTwice, GuestMdevByOptions, MdevUnderTwoParents
     |   |-- GuestHasViommu, MigrationBlocked
-    |   |-- MdevTypeMissing, DeviceApiMissing, TooFewMdevs
+    |   |-- MdevTypeMissing, MdevTypeNotEnabled
+    |   |-- DeviceApiMissing, TooFewMdevs
     |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
     |   |-- GuestOnDestination, ClaimHeld, ClaimsDenied
     |   |-- PeerTooOld, MigrateDataInvalid
@@ -19,7 +20,7 @@
     |   |-- TunnelUnsupported
     |   |-- PeerUnsupporting, MdevsNotOurs, AllocationsUnknown
     |   |-- ComputeRpcPinned
-    |   |-- ProviderUnknown, ProviderTypesDiffer
+    |   |-- ProviderUnknown, ProviderTypesDiffer, GuestShortOfMdevs
     |-- NotKnown                 a check that could not be made
     |   |-- KernelUnknown, VendorKernelUnknown, DowntimeUnknown
     |   |-- BlockersUnknown, HostUuidUnknown, PartlyUnreadable
@@ -583,6 +584,27 @@ class MdevTypeMissing(PreCheckError):
 
 
 @dataclass(eq=False)
+class MdevTypeNotEnabled(PreCheckError):
+    """The destination's nova-compute does not use an mdev type."""
+
+    code = "mdev-type-not-enabled"
+    hint = (
+        "add the type to [devices]enabled_mdev_types in nova.conf there, or "
+        "keep such guests off that host by a trait or a resource class"
+    )
+
+    host: str
+    mdev_type: str
+    enabled: frozenset[str]
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: mdev type {self.mdev_type} "
+            f"needed, enabled in its nova.conf: {_join(self.enabled)}"
+        )
+
+
+@dataclass(eq=False)
 class DeviceApiMissing(PreCheckError):
     """The destination offers the type, but with another device API."""
 
@@ -684,8 +706,10 @@ class ClaimHeld(PreCheckError):
 
     code = "claim-held"
     hint = (
-        "wait for that migration, or undo what it left with 'mdev-migrate "
-        "recover'; 'mdev-migrate claims' shows its claim"
+        "wait for that migration; what is left of one by the command is "
+        "undone by 'mdev-migrate recover', and nova-compute undoes what is "
+        "left of one by itself, once nothing has the mdevs open: 'fuser "
+        "/dev/vfio/*'"
     )
 
     instance_uuid: str
@@ -718,18 +742,22 @@ class ClaimsDenied(PreCheckError):
 
 @dataclass(eq=False)
 class PeerTooOld(PreCheckError):
-    """The other host's service does not know mdev live migration."""
+    """The other host's service does not know mdev live migration.
+
+    :ivar peer: the host with its role, or the role alone if the host is not
+        known.
+    """
 
     code = "peer-too-old"
     hint = "upgrade the service on that host"
 
-    host: str
+    peer: str
     found: str
     needed: str
 
     def __str__(self) -> str:
         return (
-            f"host {self.host}: its migrate data is {self.found}, "
+            f"{self.peer}: its migrate data is {self.found}, "
             f"{self.needed} needed for a guest with mdevs"
         )
 
@@ -741,13 +769,12 @@ class PeerUnsupporting(PreCheckError):
     code = "peer-unsupporting"
     hint = "upgrade libvirt and QEMU on the destination"
 
-    host: str
     libvirt: str
     qemu: str
 
     def __str__(self) -> str:
         return (
-            f"host {self.host}: did not say that it takes guests with mdevs; "
+            "the destination did not say that it takes guests with mdevs; "
             f"libvirt {self.libvirt} and QEMU {self.qemu} or later needed"
         )
 
@@ -834,9 +861,34 @@ class ProviderTypesDiffer(PreCheckError):
 
     def __str__(self) -> str:
         return (
-            f"destination host {self.host}: Source mdev types "
-            f"{list(self.needed)} are needed; the allocated providers are "
-            f"set up for {list(self.found)}"
+            f"destination host {self.host}: mdevs of types "
+            f"{', '.join(self.needed)} needed; the allocated providers are "
+            f"set up for {', '.join(self.found) or 'none'}"
+        )
+
+
+@dataclass(eq=False)
+class GuestShortOfMdevs(PreCheckError):
+    """A guest has fewer mdevs than its flavor was allocated.
+
+    Nova up to 32 boots a guest with the mdevs of one provider only.
+    """
+
+    code = "guest-short-of-mdevs"
+    hint = (
+        "hard reboot or rebuild the instance, so that it gets all of them, "
+        "and migrate it then"
+    )
+
+    instance_uuid: str
+    found: tuple[str, ...]
+    needed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: its guest has {len(self.found)} "
+            f"mdevs ({', '.join(self.found)}), and its flavor was allocated "
+            f"{len(self.needed)} ({', '.join(self.needed)})"
         )
 
 

@@ -257,6 +257,7 @@ class StockDriver:
     :ivar calls: name and arguments of each stock method that was called.
     :ivar failing: names of methods that raise.
     :ivar types: the mdev type that each parent is set up for.
+    :ivar during_monitor: is called when a migration is watched.
     :ivar during_boot: is called between a boot's allocation and its guest.
     """
 
@@ -273,6 +274,7 @@ class StockDriver:
         self.mdev_classes = {"VGPU", "CUSTOM_NIC"}
         self.vgpu_lock = OnceLock()
         self.during_boot: Callable[[], None] = lambda: None
+        self.during_monitor: Callable[[], None] = lambda: None
         self.cleaned: list[tuple[bool, bool]] = []
 
     @property
@@ -364,10 +366,16 @@ class StockDriver:
         finish_event,
         disk_paths,
     ):
+        self.during_monitor()
         guest.migrate_configure_max_downtime(50)
         guest.pause()
         guest.migrate_start_postcopy()
         guest.abort_job()
+
+    @noted
+    def live_migration_abort(self, instance):
+        """Abort the job of a guest."""
+        self._host.get_guest(instance).abort_job()
 
     @noted
     def live_migration_force_complete(self, instance):
@@ -608,6 +616,10 @@ class _Made(MdevLiveMigrationMixin):
     def mdev_downtime_factor(self) -> float:
         """Return what the test says."""
         return float(self.virtapi.downtime_factor)
+
+    def mdev_max_downtime_ms(self) -> int:
+        """Return what follows from it."""
+        return int(500 * self.virtapi.downtime_factor)
 
 
 class MixedDriver(_Made, StockDriver):

@@ -87,4 +87,6 @@ def test_log_texts_are_constant(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
 
     for call in _calls_of_log(tree):
-        assert isinstance(call.args[0], ast.Constant), ast.unparse(call)
+        # The level comes first where it is an argument.
+        text = call.args[1 if call.func.attr == "log" else 0]
+        assert isinstance(text, ast.Constant), ast.unparse(call)

@@ -11,18 +11,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from oslo_log import log
-
 from mdev_migrate import exception, model
 from mdev_migrate.compute import flavors, objects
 from mdev_migrate.compute.claim_ends import ClaimEnds
 from mdev_migrate.compute.driver_host import DriverHost
+from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.compute.promises import Promises
 from mdev_migrate.compute.target_claims import TargetClaims
 from mdev_migrate.core import claims, guest_xml, precheck, transport
 from mdev_migrate.service import Limits, MdevMigration
-
-LOG = log.getLogger(__name__)
 
 
 class Nova(Protocol):
@@ -75,21 +72,24 @@ class MdevCompute:
         )
 
     @contextlib.contextmanager
-    def refusals(self, instance: Any) -> Iterator[None]:
+    def refusals(
+        self, instance: Any, migration_uuid: str | None = None
+    ) -> Iterator[None]:
         """Make whatever goes wrong in an instance's pre-check a refusal.
 
         Anything else would put a guest that runs well into ERROR.
         """
+        told = MigrationLog(objects.instance_uuid(instance), migration_uuid)
         try:
             yield
         except exception.MdevMigrateError as error:
-            raise self._refusal(
-                instance, f"{error} ({error.code}: {error.hint})"
-            ) from error
+            reason = f"{error} ({error.code}: {error.hint})"
+            told.refused(reason)
+            raise self._refusal(instance, reason) from error
         except Exception as error:
             if self._nova.is_refusal(error):
                 raise
-            LOG.exception("A live migration pre-check could not be made")
+            told.not_checked(error)
             raise self._refusal(
                 instance, f"host {self.host.name} could not check it: {error}"
             ) from error
@@ -110,16 +110,11 @@ class MdevCompute:
     def _check_versions(self, side: precheck.Side, instance: Any) -> None:
         checks = precheck.check_versions(side, self.host.facts())
         precheck.refuse(checks)
+        told = MigrationLog(str(instance.uuid))
         for check in checks:
             if check.error is not None:
-                LOG.info(
-                    "Not known: %(detail)s (%(code)s: %(hint)s)",
-                    {
-                        "detail": check.detail,
-                        "code": check.error.code,
-                        "hint": check.error.hint,
-                    },
-                    instance_uuid=instance.uuid,
+                told.not_known(
+                    f"{check.detail} ({check.error.code}: {check.error.hint})"
                 )
 
     def source_mdev_types(
@@ -163,11 +158,9 @@ class MdevCompute:
         numbers = [int(part) for part in found.split(".")]
         if numbers < [int(part) for part in objects.MDEV_VERSION.split(".")]:
             raise exception.PeerTooOld(
-                "destination", f"version {found}", needed
+                "the destination", f"version {found}", needed
             )
         if not objects.destination_supports(migrate_data):
             raise exception.PeerUnsupporting(
-                "destination",
-                str(precheck.MIN_LIBVIRT),
-                str(precheck.MIN_QEMU),
+                str(precheck.MIN_LIBVIRT), str(precheck.MIN_QEMU)
             )

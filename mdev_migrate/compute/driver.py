@@ -10,15 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from oslo_log import log
-
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
 from mdev_migrate.compute.promises import ClaimedMdevs
 from mdev_migrate.compute.shared_directory import SharedDirectoryMixin
-
-LOG = log.getLogger(__name__)
 
 
 class MdevLiveMigrationMixin(SharedDirectoryMixin):
@@ -30,6 +26,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
     :ivar mdev_compute: does the work.
     :ivar mdev_monitored: the guests with mdevs that are leaving, by
         instance UUID.
+    :ivar mdev_aborted: UUIDs of those that somebody wants to stay.
     :ivar instance_claimed_mdevs: target mdev UUIDs by instance UUID.
     """
 
@@ -39,6 +36,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         super().__init__(virtapi, read_only)
         self.mdev_compute = self.make_mdev_compute()
         self.mdev_monitored: dict[str, MonitoredGuest] = {}
+        self.mdev_aborted: set[str] = set()
         self.instance_claimed_mdevs = ClaimedMdevs(
             self.mdev_compute.promises.claimed
         )
@@ -180,12 +178,9 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         migration ended and recovers the guest. Raised from here it would,
         since Nova 32.2, put a guest that runs well into ERROR besides.
         """
-        leaving = objects.has_mdevs(migrate_data)
-        try:
-            if leaving:
-                targets = objects.received_target_mdevs(migrate_data)
-                guest = OutgoingGuest(guest, targets, self.mdev_compute_host)
-            return super()._live_migration_operation(
+        operate = super()._live_migration_operation
+        if not objects.has_mdevs(migrate_data):
+            return operate(
                 context,
                 instance,
                 dest,
@@ -194,11 +189,25 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
                 guest,
                 device_names,
             )
-        except Exception:
-            if not leaving:
-                raise
-            LOG.exception("Live migration failed", instance=instance)
-            return None
+        told = objects.migration_log(instance, migrate_data)
+        self.mdev_aborted.discard(str(instance.uuid))
+        try:
+            targets = objects.received_target_mdevs(migrate_data)
+            told.begins(str(dest), targets, self.mdev_max_downtime_ms())
+            operate(
+                context,
+                instance,
+                dest,
+                block_migration,
+                migrate_data,
+                OutgoingGuest(guest, targets, self.mdev_compute_host, told),
+                device_names,
+            )
+            told.has_left()
+        except Exception as error:  # noqa: BLE001 - see above
+            aborted = str(instance.uuid) in self.mdev_aborted
+            (told.aborted if aborted else told.failed)(error)
+        return None
 
     def _live_migration_monitor(
         self,
@@ -216,8 +225,14 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         """Source: watch the migration; never pause or post-copy it."""
         monitored = None
         if objects.has_mdevs(migrate_data):
-            monitored = MonitoredGuest(guest, self.mdev_downtime_factor())
-            self.mdev_monitored[str(instance.uuid)] = monitored
+            uuid = str(instance.uuid)
+            monitored = MonitoredGuest(
+                guest,
+                self.mdev_downtime_factor(),
+                objects.migration_log(instance, migrate_data),
+                lambda: self.mdev_aborted.add(uuid),
+            )
+            self.mdev_monitored[uuid] = monitored
         try:
             return super()._live_migration_monitor(
                 context,
@@ -244,6 +259,17 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
     def mdev_downtime_factor(self) -> float:
         """Return how many times longer than others the guest may stop."""
         return 1.0
+
+    def mdev_max_downtime_ms(self) -> int | None:
+        """Return how long the guest may stop at most, None if unknown."""
+        return None
+
+    def live_migration_abort(self, instance: Any) -> Any:
+        """Source: remember that the guest is to stay, and abort."""
+        uuid = objects.instance_uuid(instance)
+        if uuid in self.mdev_monitored:
+            self.mdev_aborted.add(uuid)
+        return super().live_migration_abort(instance)
 
     def live_migration_force_complete(self, instance: Any) -> Any:
         """Source: neither pause nor post-copy a guest with mdevs.

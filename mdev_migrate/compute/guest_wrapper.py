@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from oslo_log import log
-
+from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.core import guest_xml, transport
-
-LOG = log.getLogger(__name__)
 
 
 class _Wrapper:
@@ -29,14 +26,20 @@ class OutgoingGuest(_Wrapper):
 
     :param target_mdevs: target by source mdev UUID.
     :param host: the source's name, for texts.
+    :param told: logs what is left out.
     """
 
     def __init__(
-        self, guest: Any, target_mdevs: Mapping[str, str], host: str
+        self,
+        guest: Any,
+        target_mdevs: Mapping[str, str],
+        host: str,
+        told: MigrationLog,
     ) -> None:
         super().__init__(guest)
         self._target_mdevs = target_mdevs
         self._host = host
+        self._told = told
 
     def migrate(
         self,
@@ -68,9 +71,7 @@ class OutgoingGuest(_Wrapper):
         transport.check_secrecy(flags, self._host)
         flags, dropped = transport.drop_unsupported(flags)
         if dropped:
-            LOG.warning(
-                "Not used for a guest with mdevs: %s", ", ".join(dropped)
-            )
+            self._told.left_out(dropped)
         return self._guest.migrate(
             destination,
             migrate_uri=migrate_uri,
@@ -87,11 +88,22 @@ class MonitoredGuest(_Wrapper):
 
     :param downtime_factor: how many times longer than others it may stand
         still: its device's state is sent in that time.
+    :param told: logs what is not done to it.
+    :param note_abort: notes that the guest is to stay, so that it is no
+        failure if it does.
     """
 
-    def __init__(self, guest: Any, downtime_factor: float) -> None:
+    def __init__(
+        self,
+        guest: Any,
+        downtime_factor: float,
+        told: MigrationLog,
+        note_abort: Callable[[], None],
+    ) -> None:
         super().__init__(guest)
         self._downtime_factor = downtime_factor
+        self._told = told
+        self._note_abort = note_abort
         self._thread = threading.get_ident()
         self._aborted = False
 
@@ -109,27 +121,32 @@ class MonitoredGuest(_Wrapper):
         calling: one abort is enough, and one that fails is tried again.
         """
         if threading.get_ident() != self._thread:
-            LOG.warning(
-                "Not forced to complete: a guest with mdevs is neither "
+            self._told.warn(
+                "not forced to complete: a guest with mdevs is neither "
                 "post-copied nor migrated paused. A longer downtime lets its "
                 "migration end, an abort stops it."
             )
         elif not self._aborted:
-            LOG.warning("Out of time: a guest with mdevs is not forced")
+            self._told.warn("out of time: a guest with mdevs is not forced")
             try:
-                self._guest.abort_job()
+                self.abort_job()
             except Exception as error:  # noqa: BLE001 - the job may be over
-                LOG.warning("Not aborted: %(error)s", {"error": error})
+                self._told.warn("not aborted: %(error)s", error=error)
             else:
                 self._aborted = True
 
+    def abort_job(self) -> Any:
+        """Abort the migration, and remember who wanted it."""
+        self._note_abort()
+        return self._guest.abort_job()
+
     def pause(self) -> None:
         """Do not pause: the device would go on, and never converge."""
-        LOG.warning(
-            "Not paused: a guest with mdevs is not migrated paused; raise "
+        self._told.warn(
+            "not paused: a guest with mdevs is not migrated paused; raise "
             "its downtime limit or abort the migration"
         )
 
     def migrate_start_postcopy(self) -> None:
         """Do not start post-copy: QEMU loses the guest, or refuses."""
-        LOG.warning("Not post-copied: the guest has mdevs")
+        self._told.warn("not post-copied: the guest has mdevs")

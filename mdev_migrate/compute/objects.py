@@ -16,6 +16,7 @@ from oslo_versionedobjects import base, fields
 from oslo_versionedobjects import exception as ovo_exception
 
 from mdev_migrate import exception
+from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.core import wire
 
 #: The version of the migrate data that has the fields below.
@@ -138,6 +139,11 @@ def migration_uuid(migrate_data: Any) -> str | None:
     """Return which migration migrate data is about, None if unknown."""
     found = getattr(field(migrate_data, "migration"), "uuid", None)
     return None if found is None else str(found)
+
+
+def migration_log(instance: Any, migrate_data: Any) -> MigrationLog:
+    """Return what logs the migration that migrate data is about."""
+    return MigrationLog(instance_uuid(instance), migration_uuid(migrate_data))
 
 
 def received_target_mdevs(migrate_data: Any) -> dict[str, str]:

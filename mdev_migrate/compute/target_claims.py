@@ -185,7 +185,9 @@ class TargetClaims:
             asked = self._driver._vgpu_allocations(allocations)
         if asked:
             raise exception.PeerTooOld(
-                source, "without mdev types", "one for every mdev"
+                f"source host {source}",
+                "without mdev types",
+                "one for every mdev",
             )
 
     def _undo_older(self, instance_uuid: str) -> None:

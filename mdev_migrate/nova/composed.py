@@ -123,6 +123,11 @@ class LibvirtDriver(
         """Return how many times longer than others the guest may stop."""
         return self.mdev_options.now.downtime_factor
 
+    def mdev_max_downtime_ms(self) -> int | None:
+        """Return how long a guest with mdevs may stop at most."""
+        now = self.mdev_options.now
+        return now.max_downtime_ms or now.others_downtime_ms
+
 
 for _name in BOOTS:
     setattr(LibvirtDriver, _name, while_booting(driver.LibvirtDriver, _name))

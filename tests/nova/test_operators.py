@@ -37,7 +37,7 @@ class TestKernels(base.MdevComputesTestCase):
         server = self.boot()
 
         self.assertEqual("completed", self.run_migration(server))
-        self.assertIn("Not known: source host", self.stdlog.logger.output)
+        self.assertIn("not known: source host", self.stdlog.logger.output)
         self.assertIn("vendor-kernel-unknown", self.stdlog.logger.output)
 
     def test_mainline_too_old(self):

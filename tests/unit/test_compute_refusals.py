@@ -257,8 +257,8 @@ class TestDestination:
             cloud,
             which,
             "provider-types-differ",
-            "['nvidia-11'] are needed",
-            "['nvidia-12']",
+            "types nvidia-11 needed",
+            "set up for nvidia-12",
         )
         assert "nodeDeviceCreateXML" not in [n for _, n in cloud.there.calls]
 

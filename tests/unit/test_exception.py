@@ -29,6 +29,7 @@ FACTS = {
     "reason": "reason-fact",
     "mdev_type": "nvidia-11",
     "offered": frozenset({"mtty-1", "mtty-2"}),
+    "enabled": frozenset({"mtty-3"}),
     "source_uuid": builders.uuid(4),
     "tries": 5,
     "unpaired": frozenset({builders.uuid(5)}),
@@ -82,7 +83,7 @@ def _facts(kind):
         facts["needed"] = model.Version(5, 18, 0)
     if kind is exception.DeviceApiMissing:
         facts["found"] = frozenset({"vfio-ccw"})
-    if kind is exception.ProviderTypesDiffer:
+    if kind in (exception.ProviderTypesDiffer, exception.GuestShortOfMdevs):
         facts["found"] = ("nvidia-1", "nvidia-2")
         facts["needed"] = ("nvidia-3", "nvidia-4")
     if kind is exception.TooFewMdevs:

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What comes between Nova and a guest with mdevs as it is migrated?"""
 
+import logging
 import threading
 
 import libvirt
 import pytest
 
 from mdev_migrate import exception, testing
+from mdev_migrate.compute import migration_log
 from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
 from mdev_migrate.core import guest_xml, transport
 from tests import builders
 
 ONE, TWO, THREE, FOUR = map(builders.uuid, (1, 2, 3, 4))
+MIGRATION = builders.uuid(0x1001)
+TOLD = migration_log.MigrationLog(builders.INSTANCE, MIGRATION)
 
 
 class Recorder:
@@ -43,10 +47,14 @@ class Recorder:
 
 
 def _sent(guest, targets, **given):
-    outgoing = OutgoingGuest(guest, targets, "here")
+    outgoing = OutgoingGuest(guest, targets, "here", TOLD)
     outgoing.migrate("qemu+tls://there/system", **given)
     ((_, sent),) = guest.migrated
     return sent
+
+
+def _monitored(guest, factor=1.0):
+    return MonitoredGuest(guest, factor, TOLD, lambda: None)
 
 
 def _mdevs(xml):
@@ -110,7 +118,7 @@ class TestOutgoing:
     def test_other_mdevs(self, mdevs):
         """A document with any but the planned mdevs is not sent."""
         guest = Recorder(ONE)
-        wrapped = OutgoingGuest(guest, {ONE: THREE}, "here")
+        wrapped = OutgoingGuest(guest, {ONE: THREE}, "here", TOLD)
 
         with pytest.raises(exception.GuestMdevsChanged):
             wrapped.migrate("there", destination_xml=Recorder(*mdevs).xml)
@@ -120,6 +128,7 @@ class TestOutgoing:
     @pytest.mark.parametrize("flag", transport.UNSUPPORTED)
     def test_flags(self, flag, caplog):
         """A way that mdevs cannot go is closed, and the log says so."""
+        caplog.set_level(logging.INFO)
         wanted = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_TLS
 
         sent = _sent(Recorder(ONE), {ONE: TWO}, flags=wanted | flag)
@@ -132,7 +141,7 @@ class TestOutgoing:
         guest = Recorder(ONE)
 
         with pytest.raises(exception.TunnelUnsupported, match="host here"):
-            OutgoingGuest(guest, {ONE: TWO}, "here").migrate(
+            OutgoingGuest(guest, {ONE: TWO}, "here", TOLD).migrate(
                 "there", flags=libvirt.VIR_MIGRATE_TUNNELLED
             )
 
@@ -169,7 +178,7 @@ class TestOutgoing:
 
     def test_other_attributes(self):
         """What is not overridden is the guest's own."""
-        assert OutgoingGuest(Recorder(ONE), {}, "here").id == 7
+        assert OutgoingGuest(Recorder(ONE), {}, "here", TOLD).id == 7
 
 
 class TestMonitored:
@@ -190,19 +199,19 @@ class TestMonitored:
         """Each of Nova's steps is scaled, within what QEMU takes."""
         guest = Recorder()
 
-        MonitoredGuest(guest, factor).migrate_configure_max_downtime(asked)
+        _monitored(guest, factor).migrate_configure_max_downtime(asked)
 
         assert guest.told == [told]
 
     @pytest.mark.parametrize(
         ("name", "said"),
-        [("pause", "Not paused"), ("migrate_start_postcopy", "post-copied")],
+        [("pause", "not paused"), ("migrate_start_postcopy", "post-copied")],
     )
     def test_refused(self, name, said, caplog):
         """Neither pause nor post-copy reaches the guest."""
         guest = Recorder()
 
-        getattr(MonitoredGuest(guest, 1.0), name)()
+        getattr(_monitored(guest), name)()
 
         assert guest.told == []
         assert said in caplog.text
@@ -211,20 +220,20 @@ class TestMonitored:
         """An abort does."""
         guest = Recorder()
 
-        MonitoredGuest(guest, 1.0).abort_job()
+        _monitored(guest).abort_job()
 
         assert guest.told == ["abort_job"]
 
     def test_out_of_time(self, caplog):
         """The monitor's own call aborts the migration, once."""
         guest = Recorder()
-        monitored = MonitoredGuest(guest, 1.0)
+        monitored = _monitored(guest)
 
         monitored.force_complete()
         monitored.force_complete()
 
         assert guest.told == ["abort_job"]
-        assert "Out of time" in caplog.text
+        assert "out of time" in caplog.text
 
     def test_abort_fails(self, caplog):
         """The monitor goes on, and the next loop tries again."""
@@ -240,19 +249,19 @@ class TestMonitored:
                 raise answer
 
         guest.abort_job = abort
-        monitored = MonitoredGuest(guest, 1.0)
+        monitored = _monitored(guest)
 
         for _ in range(3):
             monitored.force_complete()
 
         assert answers == []
-        assert "Not aborted: " in caplog.text
+        assert "not aborted: " in caplog.text
         assert "no job is active" in caplog.text
 
     def test_not_forced_to_complete(self, caplog):
         """Somebody else's call leaves the guest alone, and is told why."""
         guest = Recorder()
-        monitored = MonitoredGuest(guest, 1.0)
+        monitored = _monitored(guest)
         other = threading.Thread(target=monitored.force_complete)
 
         other.start()
