@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mdev_migrate import model
-from mdev_migrate.core import claim_xml
+from mdev_migrate.core import claim_xml, transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Journey:
         choose.
     :ivar bandwidth: MiB/s; None for no limit.
     :ivar flags: virDomainMigrateFlags, see :mod:`core.transport`.
+    :ivar parameters: more of virDomainMigrateToURI3, by name.
     """
 
     peer_uri: str
@@ -31,6 +33,7 @@ class Journey:
     migrate_uri: str | None
     bandwidth: int | None
     flags: int
+    parameters: Mapping[str, transport.Value] = field(default_factory=dict)
 
 
 class Claims(Protocol):

@@ -526,7 +526,9 @@ class LibvirtHost:
             libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: journey.bandwidth,
         }
         parameters = {
-            name: value for name, value in given.items() if value is not None
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in (given | dict(journey.parameters)).items()
+            if value is not None
         }
         with self._domain("virDomainMigrateToURI3", instance_uuid) as domain:
             domain.migrateToURI3(journey.peer_uri, parameters, journey.flags)

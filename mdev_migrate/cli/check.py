@@ -28,6 +28,7 @@ from mdev_migrate.workflow import GuestCheck, Options, Report
 @click.command("check")
 @migration_options.journey
 @migration_options.budget
+@migration_options.way
 @options.shared
 @click.pass_context
 def command(

@@ -50,6 +50,7 @@ class Moved:
 @migration_options.journey
 @migration_options.budget
 @migration_options.limits
+@migration_options.way
 @click.option(
     "--events",
     metavar="FILE",

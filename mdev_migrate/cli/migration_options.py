@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -22,25 +24,22 @@ _MAX_BANDWIDTH = (2**63 - 1) // 2**20
 _FLAGS = {
     "unsafe": (transport.UNSAFE, "Migrate even if libvirt holds it unsafe."),
     "tls": (transport.TLS, "Encrypt what QEMU sends, with TLS."),
-    "postcopy": (
-        transport.POSTCOPY,
-        "Allow post-copy. Dropped for a guest with mdevs.",
-    ),
-    "auto-converge": (
-        transport.AUTO_CONVERGE,
-        "Slow the guest down until it fits. Dropped for a guest with mdevs.",
-    ),
-    "tunnelled": (
-        transport.TUNNELLED,
-        "Send memory through libvirtd. Dropped for a guest with mdevs.",
-    ),
+}
+
+
+#: What only guests without a VFIO device could use.
+_CLOSED = {
+    "postcopy": transport.POSTCOPY,
+    "auto-converge": transport.AUTO_CONVERGE,
+    "tunnelled": transport.TUNNELLED,
 }
 
 
 if TYPE_CHECKING:
     _NumberType = click.ParamType[float | None]
+    _TextType = click.ParamType[str]
 else:
-    _NumberType = click.ParamType
+    _NumberType = _TextType = click.ParamType
 
 
 class _Seconds(_NumberType):
@@ -88,6 +87,135 @@ def journey(command: Decorated) -> Decorated:
             click.option(f"--{name}", is_flag=True, help=text)
             for name, (_, text) in _FLAGS.items()
         ),
+        *(
+            click.option(
+                f"--{name}",
+                is_flag=True,
+                hidden=True,
+                help="Not for guests with mdevs: says why.",
+                expose_value=False,
+                callback=functools.partial(_refuse, flag),
+            )
+            for name, flag in _CLOSED.items()
+        ),
+    )
+
+
+def _refuse(
+    flag: int, context: click.Context, parameter: click.Parameter, value: bool
+) -> None:
+    """Say why an option of virsh's is none of ours."""
+    if value:
+        text = f"{parameter.opts[0]}: there is {transport.WHY_CLOSED[flag]}"
+        raise click.UsageError(text, context)
+
+
+class _Document(_TextType):
+    """A file with a guest's XML."""
+
+    name = "file"
+
+    def convert(
+        self,
+        value: str,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Return what stands in the file."""
+        try:
+            return pathlib.Path(value).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            self.fail(f"{error}", param, ctx)
+
+
+class _Parameter(_TextType):
+    """A parameter of virDomainMigrateToURI3, with its value."""
+
+    name = "parameter"
+
+    def convert(
+        self,
+        value: str,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Return it if it has a name and a value."""
+        name, sign, content = value.partition("=")
+        if not (name.strip() and sign and content.strip()):
+            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
+        return value
+
+
+def way(command: Decorated) -> Decorated:
+    """Say by which way a guest is sent."""
+    return decorate(
+        command,
+        click.option(
+            "--parallel",
+            metavar="N",
+            type=click.IntRange(1, 255),
+            help="Send over so many connections; from QEMU 10.0 on device "
+            "state too, for newer machine types than 9.2.",
+        ),
+        click.option(
+            "--tls-destination",
+            metavar="NAME",
+            type=WORD,
+            help="The name in the destination's certificate; with --tls.",
+        ),
+        click.option(
+            "--listen-address",
+            metavar="ADDRESS",
+            type=WORD,
+            help="Where the destination's QEMU listens. Default: everywhere.",
+        ),
+        click.option(
+            "--copy-storage-all",
+            is_flag=True,
+            help="Copy disks that the hosts do not share; there must be files "
+            "of their size on the destination.",
+        ),
+        click.option(
+            "--copy-storage-inc",
+            is_flag=True,
+            help="Copy of such disks what differs from their backing files.",
+        ),
+        click.option(
+            "--migrate-disks",
+            metavar="TARGET,...",
+            type=WORD,
+            help="The disks to copy, as in vda,vdb. Default: all that can be.",
+        ),
+        click.option(
+            "--disks-port",
+            metavar="PORT",
+            type=click.IntRange(1, 65535),
+            help="Where the destination takes disks. Default: libvirt "
+            "chooses.",
+        ),
+        click.option(
+            "--xml",
+            "live_xml",
+            metavar="FILE",
+            type=_Document(),
+            help="What the guest is on the destination, in place of what it "
+            "is here: other bridges, paths, pinning. Its mdevs are rewritten.",
+        ),
+        click.option(
+            "--persistent-xml",
+            metavar="FILE",
+            type=_Document(),
+            help="What its definition there becomes, likewise.",
+        ),
+        click.option(
+            "--param",
+            "parameters",
+            metavar="NAME=VALUE",
+            type=_Parameter(),
+            multiple=True,
+            help="One more parameter of virDomainMigrateToURI3, as in "
+            "compression=zstd; again for each.",
+        ),
     )
 
 
@@ -117,6 +245,13 @@ def budget(command: Decorated) -> Decorated:
             metavar="MIB_S",
             type=click.IntRange(1, _MAX_BANDWIDTH),
             help="The most to send, in MiB/s. Default: no limit.",
+        ),
+        click.option(
+            "--switchover-bandwidth",
+            metavar="MIB_S",
+            type=click.IntRange(1, _MAX_BANDWIDTH),
+            help="What there is for the last part, in MiB/s: QEMU reckons "
+            "with it in place of what it measured (libvirt 11.1, QEMU 8.2).",
         ),
     )
 
@@ -170,10 +305,37 @@ def limits(command: Decorated) -> Decorated:
 
 
 def read(values: dict[str, Any]) -> Options:
-    """Return the migration's options from click's parameters."""
-    chosen = (
-        flag
-        for name, (flag, _) in _FLAGS.items()
-        if values.pop(name.replace("-", "_"))
+    """Return the migration's options from click's parameters.
+
+    :raises click.UsageError: if two of them exclude each other.
+    """
+    chosen = (flag for name, (flag, _) in _FLAGS.items() if values.pop(name))
+    return Options(flags=sum(chosen), way=_read_way(values), **values)
+
+
+def _read_way(values: dict[str, Any]) -> transport.Way:
+    """Take out of click's parameters what says how to send."""
+    everything = values.pop("copy_storage_all", False)
+    increments = values.pop("copy_storage_inc", False)
+    if everything and increments:
+        raise click.UsageError(
+            "--copy-storage-all and --copy-storage-inc exclude each other"
+        )
+    disks = values.pop("migrate_disks", None) or ""
+    given = {
+        name: values.pop(name, None)
+        for name in (
+            "parallel",
+            "tls_destination",
+            "listen_address",
+            "switchover_bandwidth",
+            "disks_port",
+        )
+    }
+    storage: Literal["all", "inc"] | None = "inc" if increments else None
+    return transport.Way(
+        copy_storage="all" if everything else storage,
+        migrate_disks=tuple(filter(None, disks.split(","))),
+        parameters=transport.read_parameters(values.pop("parameters", ())),
+        **given,
     )
-    return Options(flags=sum(chosen), **values)

@@ -26,6 +26,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 @click.command("plan")
 @migration_options.journey
 @migration_options.budget
+@migration_options.way
 @options.shared
 @click.pass_context
 def command(

@@ -109,6 +109,17 @@ def _by_options(domain: etree._Element) -> Iterator[str]:
             yield from map(str.lower, _UUID_PART.findall(text))
 
 
+def read_identity(domain_xml: str) -> tuple[str, str]:
+    """Return the name and the UUID that a document gives its guest.
+
+    :returns: empty texts for what it does not say.
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    domain = _parse(domain_xml)
+    name, uuid = (domain.findtext(tag) or "" for tag in ("name", "uuid"))
+    return name.strip(), uuid.strip().lower()
+
+
 def read_viommu(domain_xml: str) -> str | None:
     """Return the model of the domain's virtual IOMMU, None if it has none.
 

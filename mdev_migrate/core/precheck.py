@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation, kernels
+from mdev_migrate.core import allocation, guest_xml, kernels
 
 Side = Literal["source", "destination"]
 
@@ -143,6 +143,29 @@ def check_running(guest: model.Guest, host: str) -> str:
     if not guest.running:
         raise exception.GuestNotRunning(guest.name, host)
     return f"guest {guest.name} is running on {host}"
+
+
+def check_base(guest: model.Guest, option: str, document: str) -> str:
+    """Need a document of this guest, with its mdevs, to be rewritten.
+
+    :param option: which one the user gave.
+    :param document: in place of the guest's own.
+    :raises OptionInvalid: if it is another guest's.
+    :raises GuestMdevsChanged: if it has other mdevs.
+    :raises XmlMalformed: if it cannot be read.
+    """
+    found = guest_xml.read_identity(document)
+    needed = (guest.name, guest.instance_uuid)
+    if found != needed:
+        raise exception.OptionInvalid(
+            option, " ".join(found).strip() or "no guest", " ".join(needed)
+        )
+    named = guest_xml.named_mdevs(document)
+    if named != guest.mdevs:
+        raise exception.GuestMdevsChanged(
+            unpaired=guest.mdevs - named, gone=named - guest.mdevs
+        )
+    return f"the document of {option} is one of guest {guest.name}"
 
 
 def check_unknown_there(

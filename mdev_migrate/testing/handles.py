@@ -255,12 +255,15 @@ class SimulatedDomain:
             destination_xml=params.get(libvirt.VIR_MIGRATE_PARAM_DEST_XML),
             persistent_xml=params.get(libvirt.VIR_MIGRATE_PARAM_PERSIST_XML),
             flags=flags or 0,
+            parameters=dict(params),
         )
+        transfer.check_parameters(request)
         ended = threading.Event()
         with self.host.changing():
             self._check_running()
             transfer.check_request(self.host, request)
             job = transfer.Migration(self.host, request)
+            self.host.requests.append(request)
             job.start(ended)
         self.link.wait_for(ended)
         job.result()

@@ -17,6 +17,7 @@ from mdev_migrate.testing.parents import Parent
 
 if TYPE_CHECKING:
     from mdev_migrate.testing.group import SimulatedGroup
+    from mdev_migrate.testing.transfer import Request
 
 
 class SimulatedHost:
@@ -32,6 +33,7 @@ class SimulatedHost:
     :ivar kernel_release: what ``uname -r`` says; libvirt does not tell it.
     :ivar required_downtime_ms: a migration from here goes on copying until
         the guest's downtime limit is at least this.
+    :ivar requests: what migrations from here were asked for, in order.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class SimulatedHost:
         self.required_downtime_ms = 0
         self.daemon_runs = True
         self.daemon_starts = 1
+        self.requests: list[Request] = []
         self.connections: list[connection.SimulatedConnection] = []
         self.guests = GuestTable(self)
         self.devices = DeviceTable(

@@ -13,6 +13,7 @@ target mdevs resuming, unusable until they are destroyed.
 """
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import libvirt
@@ -35,6 +36,34 @@ _REFUSED_FLAGS = {
         "Capability 'switchover-ack' requires capability 'return-path'"
     ),
 }
+#: What virDomainMigrateToURI3 takes (QEMU_MIGRATION_PARAMETERS), libvirt 11.3.
+_PARAMETERS: dict[str, type] = {
+    "migrate_uri": str,
+    "destination_name": str,
+    "destination_xml": str,
+    "persistent_xml": str,
+    "bandwidth": int,
+    "bandwidth.postcopy": int,
+    "bandwidth.avail.switchover": int,
+    "graphics_uri": str,
+    "listen_address": str,
+    "migrate_disks": str,
+    "migrate_disks_detect_zeroes": str,
+    "disks_port": int,
+    "disks.uri": str,
+    "compression": str,
+    "compression.mt.level": int,
+    "compression.mt.threads": int,
+    "compression.mt.dthreads": int,
+    "compression.xbzrle.cache": int,
+    "compression.zlib.level": int,
+    "compression.zstd.level": int,
+    "auto_converge.initial": int,
+    "auto_converge.increment": int,
+    "parallel.connections": int,
+    "tls.destination": str,
+}
+_REPEATED = ("migrate_disks", "migrate_disks_detect_zeroes", "compression")
 #: libvirt 8.6.0 is the first to ask QEMU whether a guest may be migrated.
 _ASKS_QEMU = (8, 6, 0)
 
@@ -61,10 +90,35 @@ class Request(NamedTuple):
     destination_xml: str | None
     persistent_xml: str | None
     flags: int
+    parameters: Mapping[str, Any]
 
     def has(self, flag: int) -> bool:
         """Tell whether a flag is set."""
         return bool(self.flags & flag)
+
+
+def check_parameters(request: Request) -> None:
+    """Refuse parameters as virTypedParamsValidate does."""
+    for name, value in request.parameters.items():
+        if value is None:
+            continue
+        kind = _PARAMETERS.get(name)
+        if kind is None:
+            raise errors.libvirt_error(
+                libvirt.VIR_ERR_INVALID_ARG,
+                f"parameter '{name}' not supported",
+            )
+        values = value if isinstance(value, list) else [value]
+        if isinstance(value, list) and name not in _REPEATED:
+            raise errors.libvirt_error(
+                libvirt.VIR_ERR_INVALID_ARG,
+                f"parameter '{name}' occurs multiple times",
+            )
+        if not all(type(each) is kind for each in values):
+            raise errors.libvirt_error(
+                libvirt.VIR_ERR_INVALID_ARG,
+                f"invalid type for parameter '{name}'",
+            )
 
 
 def check_request(source: "SimulatedHost", request: Request) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -110,6 +111,7 @@ class GuestCheck:
             blockers = self._check_blockers(findings)
             findings.blockers = _said(blockers)
             yield blockers
+        yield from self._check_bases(findings.guest)
         if not findings.guest.mdevs:
             findings.plan = allocation.AllocationPlan()
             return
@@ -119,7 +121,6 @@ class GuestCheck:
         if findings.wanted:
             yield self._check_downtime(findings)
             yield from self._check_targets(findings)
-        yield from self._check_transport(findings.guest)
 
     def _check_blockers(self, findings: _Findings) -> Check:
         """Ask libvirt and QEMU whether they would migrate this guest."""
@@ -127,7 +128,7 @@ class GuestCheck:
 
         def ask() -> str:
             reason = self._source.ask_blockers(
-                guest.instance_uuid, self._options.flags_for(guest)[0]
+                guest.instance_uuid, self._options.flags_for(guest)
             )
             if reason is not None:
                 raise exception.MigrationBlocked(
@@ -136,6 +137,18 @@ class GuestCheck:
             return "neither libvirt nor QEMU blocks the migration"
 
         return attempt("migration-blockers", "source", ask)
+
+    def _check_bases(self, guest: model.Guest) -> Iterator[Check]:
+        """Check the documents that the user gave for the destination."""
+        for option, document in (
+            ("xml", self._options.live_xml),
+            ("persistent xml", self._options.persistent_xml),
+        ):
+            if document is not None:
+                rule = functools.partial(
+                    precheck.check_base, guest, option, document
+                )
+                yield attempt("given-xml", "destination", rule)
 
     def _check_guest(self, findings: _Findings) -> Iterator[Check]:
         """Check what the guest's documents say."""
@@ -180,7 +193,11 @@ class GuestCheck:
             (*findings.there.parents, *findings.here.parents)
         )
         options = self._options
-        found = estimate.make(findings.wanted, names, options.bandwidth)
+        found = estimate.make(
+            findings.wanted,
+            names,
+            options.way.switchover_bandwidth or options.bandwidth,
+        )
         findings.estimate = found
 
         def judge() -> str:
@@ -234,12 +251,6 @@ class GuestCheck:
         yield types
         if types.result == "passed":
             yield attempt("available-mdevs", "destination", check_available)
-
-    def _check_transport(self, guest: model.Guest) -> Iterator[Check]:
-        dropped = self._options.flags_for(guest)[1]
-        if dropped:
-            detail = f"not usable with mdevs, dropped: {', '.join(dropped)}"
-            yield Check("transport", "source", "passed", detail)
 
     def difference(self, report: Report) -> str:
         """Return what the plan changes in the guest's live XML.

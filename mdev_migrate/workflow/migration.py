@@ -165,7 +165,7 @@ class GuestMigration:
         self._outcome.instance_uuid = guest.instance_uuid
         precheck.refuse(report.checks)
         for check in report.checks:
-            if check.result == "unknown" or check.name == "transport":
+            if check.result == "unknown":
                 self._warn(check.detail)
         self._enter(Step.PLAN)
         if self._stop.is_set():
@@ -273,10 +273,16 @@ class GuestMigration:
         rewrite = functools.partial(
             guest_xml.replace_mdevs, target_mdevs=targets
         )
-        live = rewrite(self._source.live_xml(uuid, secure=True))
+        options = self._options
+        live = rewrite(
+            options.live_xml or self._source.live_xml(uuid, secure=True)
+        )
         inactive = None
         if guest.persistent:
-            inactive = rewrite(self._source.inactive_xml(uuid, secure=True))
+            inactive = rewrite(
+                options.persistent_xml
+                or self._source.inactive_xml(uuid, secure=True)
+            )
         self._destination.await_targets(frozenset(targets.values()))
         limit.begin()
         if self._stop.is_set():
@@ -287,7 +293,8 @@ class GuestMigration:
             persistent_xml=inactive,
             migrate_uri=self._options.migrate_uri,
             bandwidth=self._options.bandwidth,
-            flags=self._options.flags_for(guest)[0],
+            flags=self._options.flags_for(guest),
+            parameters=self._options.way.as_parameters(),
         )
 
     def _downtime_limit(self, report: Report) -> DowntimeLimit:

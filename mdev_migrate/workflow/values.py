@@ -36,8 +36,11 @@ class Options:
         for so long; None for none.
     :ivar bandwidth: MiB/s; None for no limit.
     :ivar timeout_s: aborts a migration that takes longer; None for none.
-    :ivar flags: further virDomainMigrateFlags; what a guest with mdevs
-        cannot use is dropped.
+    :ivar way: how it is sent besides.
+    :ivar live_xml: what the guest is on the destination, but for its mdevs;
+        None for what it is on the source.
+    :ivar persistent_xml: what its definition there becomes, likewise.
+    :ivar flags: further virDomainMigrateFlags.
     """
 
     peer_uri: str | None = None
@@ -48,16 +51,17 @@ class Options:
     stall_timeout_s: float | None = downtime.STALL_TIMEOUT_S
     bandwidth: int | None = None
     timeout_s: float | None = None
+    way: transport.Way = field(default_factory=transport.Way)
+    live_xml: str | None = field(default=None, repr=False)
+    persistent_xml: str | None = field(default=None, repr=False)
     flags: int = 0
 
-    def flags_for(self, guest: model.Guest) -> tuple[int, tuple[str, ...]]:
-        """Return the flags to migrate a guest with, and what was dropped."""
-        flags = self.flags | transport.LIVE | transport.PEER2PEER
+    def flags_for(self, guest: model.Guest) -> int:
+        """Return the flags to migrate a guest with."""
+        flags = self.flags | self.way.flags
         if guest.persistent:
             flags |= transport.PERSIST_DEST | transport.UNDEFINE_SOURCE
-        if guest.mdevs:
-            return transport.drop_unsupported(flags)
-        return flags, ()
+        return flags | transport.LIVE | transport.PEER2PEER
 
     @property
     def downtime_bounds(self) -> downtime.Bounds:
@@ -72,7 +76,10 @@ class Options:
         :raises OptionInvalid: if one is.
         """
         self.downtime_bounds.check()
-        if self.strict_downtime and self.bandwidth is None:
+        self.way.check()
+        transport.check_flags(self.flags)
+        known = self.way.switchover_bandwidth or self.bandwidth
+        if self.strict_downtime and known is None:
             raise exception.OptionInvalid(
                 "bandwidth", "none", "one to estimate the downtime with"
             )

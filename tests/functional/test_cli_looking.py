@@ -276,18 +276,6 @@ class TestCheck:
         assert (last["name"], last["result"]) == ("guest-mdevs", "passed")
         assert "has no mdevs" in last["detail"]
 
-    def test_dropped_flags_are_named(self, world: World):
-        """What a guest with mdevs cannot use is said to be dropped."""
-        world.add_guest()
-
-        answer = world.run(
-            "check", "vm", "--to", world.there, "--postcopy", "--json"
-        )
-
-        last = answer.json["checks"][-1]
-        assert (answer.code, last["name"]) == (0, "transport")
-        assert "post-copy" in last["detail"]
-
     def test_unknown_guest(self, world: World):
         """The answer has its usual shape, empty, and the error."""
         answer = world.run("check", "nobody", "--to", world.there, "--json")

@@ -132,17 +132,6 @@ class TestMigrated:
 
         assert answer.json["downtime_ms"] == 900
 
-    def test_dropped_flags_are_a_warning(self, world: World):
-        """What was asked for and cannot be had is said."""
-        world.add_guest()
-
-        answer = world.run(
-            "migrate", "vm", "--to", world.there, "--tunnelled", "--json"
-        )
-
-        (warning,) = answer.json["warnings"]
-        assert (answer.code, "tunnelled transport" in warning) == (0, True)
-
 
 class TestNotMigrated:
     def test_refused(self, world: World):

@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from mdev_migrate import testing
+from mdev_migrate.core import transport
 from mdev_migrate.core.phases import Step
 from mdev_migrate.workflow import Options
 from tests import builders, scenes
@@ -227,15 +228,16 @@ def test_downtime_limit_lets_a_migration_end():
     assert outcome.result == "migrated"
 
 
-def test_unsupported_flags_are_dropped_and_said_so():
-    """Post-copy and tunnelled transport would fail; both are named."""
+@pytest.mark.parametrize("flag", transport.UNSUPPORTED)
+def test_closed_ways_are_refused(flag):
+    """Post-copy, auto-converge and a tunnel would fail, or do nothing."""
     scene = scenes.Scene(["mtty-1"])
 
-    outcome = scene.migrate(options=Options(flags=1 << 15 | 1 << 2))
+    outcome = scene.migrate(options=Options(flags=flag))
 
-    assert outcome.result == "migrated"
-    assert any(
-        "post-copy, tunnelled transport" in text for text in outcome.warnings
+    assert (outcome.result, outcome.error.code) == (
+        "refused",
+        "option-invalid",
     )
 
 

@@ -50,6 +50,10 @@ class TestTransport:
             "AUTO_CONVERGE",
             "POSTCOPY",
             "TLS",
+            "NON_SHARED_DISK",
+            "NON_SHARED_INC",
+            "COMPRESSED",
+            "PARALLEL",
         ]
 
         ours = {name: getattr(transport, name) for name in names}
