@@ -19,7 +19,7 @@ from oslo_log import log
 
 from mdev_migrate import exception, libvirt_claims, model
 from mdev_migrate.compute import flavors, objects
-from mdev_migrate.core import guest_xml, transport
+from mdev_migrate.core import guest_xml, nodedev_xml, transport
 
 LOG = log.getLogger(__name__)
 
@@ -293,6 +293,12 @@ class DriverHost:
         if not mdev_type:
             raise exception.ProviderUnknown(self.name, parent)
         return str(mdev_type)
+
+    def room(self, parent: str, mdev_type: str) -> int:
+        """Return how many mdevs of a type a parent can still create."""
+        device = self._connection().nodeDeviceLookupByName(parent)
+        offer = nodedev_xml.read_parent(device.XMLDesc(0)).offer(mdev_type)
+        return offer.available_instances if offer is not None else 0
 
     def allocate(self, allocations: Any) -> Any:
         """Let Nova choose mdevs; its lock, if needed, is held already.

@@ -247,7 +247,10 @@ class TargetClaims:
         existing = {mdev.uuid: mdev for mdev in self._host.mdevs()}
         for request, mdev_type in requests:
             parent = self._host.parent_of(request)
-            with self._creating(claim, mdev_type, parent):
+            with (
+                self._explaining_shortage(claim, requests, mdev_type, parent),
+                self._creating(claim, mdev_type, parent),
+            ):
                 chosen = self._host.allocate(request)
             if not chosen:
                 raise exception.AllocationsUnknown("the provider")
@@ -257,6 +260,39 @@ class TargetClaims:
                 or model.Mdev(mdev_uuid, mdev_type, parent)
             )
             self._promises.refresh()
+
+    @contextlib.contextmanager
+    def _explaining_shortage(
+        self,
+        claim: _GrowingClaim,
+        requests: Sequence[_Request],
+        mdev_type: str,
+        parent: str,
+    ) -> Iterator[None]:
+        """Say how much there was, where Nova says that there is no more.
+
+        Its error is not told by its class, which is Nova's, but by whether
+        the parent has room.
+
+        :raises TooFewMdevs: if that is why an error came.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, exception.MdevMigrateError):
+                raise
+            if self._host.room(parent, mdev_type):
+                raise
+            got = claim.created.union(m.uuid for m in claim.plan.reuse)
+            had = sum(
+                mdev.parent == parent and mdev.uuid in got
+                for mdev in claim.plan.mdevs
+            )
+            raise exception.TooFewMdevs(
+                self._host.name,
+                tuple(kind for _, kind in requests),
+                f"{had} of {mdev_type} on {parent}",
+            ) from error
 
     @contextlib.contextmanager
     def _creating(

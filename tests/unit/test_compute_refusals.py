@@ -315,14 +315,15 @@ class TestDestination:
 
         _refused(cloud, which, "provider-unknown", standin.PARENT)
 
-    def test_full(self, cloud, which):
-        """Nova's own error, when there is no room, is a refusal."""
+    def test_full(self, cloud, which, caplog):
+        """Who is refused for want of room learns how much there is."""
         for number in (8, 9):
             uuid = builders.uuid(number)
             cloud.there.add_mdev(uuid, standin.TYPE, standin.PARENT)
             cloud.there.add_guest(f"vm{number}", uuid, [uuid])
 
-        _refused(cloud, which, "could not check it", "not available")
+        _refused(cloud, which, "too-few-mdevs", "0 of", standin.PARENT)
+        assert "Traceback" not in caplog.text
 
     def test_creation_fails(self, cloud, which):
         """libvirt's error is one, too."""
