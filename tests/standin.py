@@ -21,16 +21,16 @@ import libvirt
 from lxml import etree
 from oslo_versionedobjects import base, fields
 
-from mdev_migrate import service, testing
+from mdev_migrate import libvirt_host, limits, model, testing
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.boots import BOOTS, while_booting
 from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.driver import MdevLiveMigrationMixin
-from mdev_migrate.core import claims
+from mdev_migrate.core import claim_xml
 from tests import builders
 
 #: Short, so that no test waits; long enough for a few tries.
-LIMITS = service.Limits(listed_s=0.2, busy_s=0.1, poll_s=0.001)
+LIMITS = limits.Limits(listed_s=0.2, busy_s=0.1, poll_s=0.001)
 PARENT, OTHER_PARENT = "pci_0000_06_00_0", "pci_0000_07_00_0"
 TYPE, OTHER_TYPE = "nvidia-11", "nvidia-12"
 #: UUIDs of resource providers, by parent.
@@ -180,12 +180,18 @@ class Host:
             raise StockError(f"no guest {which.uuid}") from error
         return Guest(domain)
 
-    def list_guests(self, only_running: bool = True) -> list[Guest]:
-        """Return the guests."""
+    def list_instance_domains(
+        self, only_running: bool = True
+    ) -> list[testing.SimulatedDomain]:
+        """Return the domains."""
         active = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-        domains = self.get_connection().listAllDomains(
+        return self.get_connection().listAllDomains(
             active if only_running else 0
         )
+
+    def list_guests(self, only_running: bool = True) -> list[Guest]:
+        """Return the guests."""
+        domains = self.list_instance_domains(only_running=only_running)
         return [Guest(domain) for domain in domains]
 
     def device_lookup_by_name(self, name: str) -> testing.SimulatedNodeDevice:
@@ -609,7 +615,6 @@ class _Made(MdevLiveMigrationMixin):
         return MdevCompute(
             self,
             self.virtapi.services(self),
-            claims.ClaimTable(self.virtapi.store),
             LIMITS,
         )
 
@@ -657,6 +662,10 @@ class Services:
         """Return the driver's lock."""
         return self._driver.vgpu_lock
 
+    def claim_form(self) -> claim_xml.Form:
+        """Return what guests are like."""
+        return claim_xml.Form()
+
     def is_over(self, migration_uuid: str, host: str) -> bool:
         """Tell what the conductor knows."""
         if self._cloud.conductor_down:
@@ -671,7 +680,7 @@ class Cloud:
     :ivar migrations: status and destination, by UUID.
     """
 
-    def __init__(self, driver_class: type, **stores: claims.Store) -> None:
+    def __init__(self, driver_class: type) -> None:
         self.here, self.there = testing.two_hosts(
             [self.card(PARENT), self.card(OTHER_PARENT)],
             [self.card(PARENT), self.card(OTHER_PARENT)],
@@ -679,7 +688,6 @@ class Cloud:
         self.driver_class = driver_class
         self.migrations: dict[str, tuple[str, str | None]] = {}
         self.conductor_down = False
-        self.stores: dict[str, claims.Store] = stores
         self.source = self.start(self.here)
         self.destination = self.start(self.there)
 
@@ -690,10 +698,8 @@ class Cloud:
 
     def start(self, host: testing.SimulatedHost) -> Any:
         """Start a host's compute service, anew if it was started before."""
-        store = self.stores.setdefault(host.name, claims.MemoryStore())
         virtapi = SimpleNamespace(
             simulated=host,
-            store=store,
             services=functools.partial(Services, self),
             downtime_factor=20,
             flags=libvirt.VIR_MIGRATE_PEER2PEER,
@@ -761,18 +767,41 @@ class Cloud:
         self.destination.post_live_migration_at_destination(None, which, None)
 
     def claimed(self) -> dict[str, list[str]]:
-        """Return what is claimed on the destination."""
+        """Return what is claimed on the destination, as its service knows."""
         return dict(self.destination.instance_claimed_mdevs)
+
+    def claims(self) -> model.Claims:
+        """Return what is claimed on the destination, as libvirt knows."""
+        host = libvirt_host.LibvirtHost(
+            self.there.uris[0], opener=self.there.group.open
+        )
+        return host.claims.read()
+
+    def remove_claims(self) -> None:
+        """Remove the claims by hand."""
+        for domain in self.there.open().listAllDomains():
+            if claim_xml.is_named_so(domain.name()):
+                domain.undefine()
+
+    def over(self, number: int = 1, destination: str | None = None) -> None:
+        """Let a migration be over, or go to another destination."""
+        status = "running" if destination else "over"
+        uuid = self.migration(number).uuid
+        self.migrations[uuid] = (status, destination)
 
 
 @contextlib.contextmanager
-def using(cloud: Cloud, which: Any, mdev_uuid: str) -> Iterator[None]:
-    """Let half of a guest on the destination hold an mdev."""
-    cloud.there.add_guest("half", which.uuid, [mdev_uuid], persistent=False)
+def busy(cloud: Cloud) -> Iterator[None]:
+    """Let a process that libvirt does not know have the target mdevs open."""
+    error = testing.libvirt_error(
+        libvirt.VIR_ERR_INTERNAL_ERROR, "Device or resource busy"
+    )
+    for number in range(1, 500):
+        cloud.there.faults.on("destroy", testing.fail(error), nth=number)
     try:
         yield
     finally:
-        cloud.there.open().lookupByUUIDString(which.uuid).destroy()
+        cloud.there.faults.clear()
 
 
 def in_thread(act: Callable[[], Any]) -> threading.Thread:

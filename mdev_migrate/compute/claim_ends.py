@@ -13,45 +13,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from oslo_log import log
 
+from mdev_migrate import model, undoing
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.driver_host import DriverHost
+from mdev_migrate.compute.migration_log import MigrationLog
+from mdev_migrate.compute.noting_host import NotingHost
 from mdev_migrate.compute.promises import Promises
-from mdev_migrate.core import claims, phases
-from mdev_migrate.service import MdevMigration
+from mdev_migrate.compute.turns import Turns
+from mdev_migrate.core import claim_life
+from mdev_migrate.core.claim_life import Owner
+from mdev_migrate.core.whereabouts import Whereabouts
+from mdev_migrate.limits import Limits
+from mdev_migrate.model import Step
 
 LOG = log.getLogger(__name__)
 
-
-class _Turns:
-    """One thread at a time for each instance, and all instances at once."""
-
-    def __init__(self) -> None:
-        self._change = threading.Condition()
-        self._taken: set[str] = set()
-
-    def is_taken(self, instance_uuid: str) -> bool:
-        """Tell whether somebody holds an instance's turn now."""
-        with self._change:
-            return instance_uuid in self._taken
-
-    @contextlib.contextmanager
-    def taken(self, instance_uuid: str) -> Iterator[None]:
-        """Wait for an instance's turn and hold it."""
-        with self._change:
-            self._change.wait_for(lambda: instance_uuid not in self._taken)
-            self._taken.add(instance_uuid)
-        try:
-            yield
-        finally:
-            with self._change:
-                self._taken.discard(instance_uuid)
-                self._change.notify_all()
+_KEPT = "A target mdev is kept out of use"
 
 
 class ClaimEnds:
@@ -63,46 +45,45 @@ class ClaimEnds:
 
     def __init__(
         self,
-        service: MdevMigration[DriverHost],
+        host: DriverHost,
         promises: Promises,
+        limits: Limits,
         is_over: Callable[[str], bool],
     ) -> None:
-        self._service = service
-        self._promises = promises
-        self._is_over = is_over
-        self._turns = _Turns()
+        self.host = host
+        self.promises = promises
+        self.limits = limits
+        self.is_over = is_over
+        self._turns = Turns()
+        self._said: dict[str, str] = {}
 
-    def is_kept(self, claim: claims.Claim) -> bool:
-        """Tell whether a claim is there, when nobody ends it any more."""
-        with self._turns.taken(claim.instance_uuid):
-            found = self._service.claims.get(claim.instance_uuid)
-            return found is not None and found.note == claim.note
-
-    def give_up(self, claim: claims.Claim) -> None:
-        """Undo a claim whose check failed, if it is still the one given."""
-        with self._tolerating("A claim is not undone", claim.instance_uuid):
-            self.undo_claim(claim, patient=True)
-
-    def advance(self, claim: claims.Claim, step: phases.Step) -> bool:
+    def advance(self, claim: model.Claim, step: Step) -> bool:
         """Note how far a claim's migration is, when nobody ends the claim.
 
         :returns: False if it is not there any more.
         """
         with self._turns.taken(claim.instance_uuid):
-            return self._service.claims.advance(
-                claim.instance_uuid, step, claim.note
-            )
+            found = self.promises.get(claim)
+            if found is not None and found.step is not step:
+                self.promises.advance(found, step)
+            return found is not None
+
+    def give_up(self, claim: model.Claim) -> None:
+        """Undo a claim whose check failed, if it is still there."""
+        with self._tolerating("A claim is not undone", claim.instance_uuid):
+            self.undo_claim(claim, patient=True)
 
     def finish(self, instance_uuid: str) -> None:
         """Release the claim of a guest that arrived."""
-        with (
-            self._tolerating("A claim is not released", instance_uuid),
-            self._turns.taken(instance_uuid),
-        ):
-            claim = self._service.claims.get(instance_uuid)
-            if claim is not None and claim.note.migration:
-                self._service.claims.release(instance_uuid, claim.note)
-                self.refresh()
+        for claim in self.promises.of(instance_uuid):
+            with (
+                self._tolerating("A claim is not released", instance_uuid),
+                self._turns.taken(instance_uuid),
+            ):
+                self.promises.release(claim)
+                MigrationLog(instance_uuid, claim.migration).released(
+                    mdev.uuid for mdev in claim.mdevs
+                )
 
     def undo(self, instance_uuid: str, migrate_data: Any = None) -> None:
         """Undo what was made for a guest that did not arrive.
@@ -110,38 +91,42 @@ class ClaimEnds:
         :param migrate_data: of the migration that failed: a claim of a
             later one is left alone.
         """
-        with self._tolerating("A claim is not undone", instance_uuid):
-            claim = self._service.claims.get(instance_uuid)
-            failed = objects.migration_uuid(migrate_data)
-            if claim is not None and failed in (None, claim.note.migration):
-                self.undo_claim(claim, patient=True)
+        failed = objects.migration_uuid(migrate_data)
+        for claim in self.promises.of(instance_uuid):
+            if failed in (None, claim.migration):
+                self.give_up(claim)
 
-    def undo_claim(self, claim: claims.Claim, *, patient: bool) -> bool:
-        """Undo a claim, if it is still the one given; tell if that is all.
+    def undo_claim(
+        self,
+        claim: model.Claim,
+        found: Whereabouts = Whereabouts.STAYED,
+        *,
+        patient: bool,
+    ) -> bool:
+        """End a claim whose migration is over; tell if nothing is left of it.
 
+        :param found: where its guest is.
         :param patient: wait for busy mdevs.
         """
         with self._turns.taken(claim.instance_uuid):
-            found = self._service.claims.get(claim.instance_uuid)
-            if found is None or found.note != claim.note:
+            now = self.promises.get(claim)
+            if now is None:
                 return True
-            uuids = [mdev.uuid for mdev in found.plan.mdevs]
-            if not found.note.migration or self._promises.boot_holds(uuids):
+            if self.promises.boot_holds(mdev.uuid for mdev in now.mdevs):
                 return False
-            problems = self._service.roll_back(
-                found.instance_uuid,
-                found.step,
-                found.plan,
-                note=found.note,
+            host = NotingHost(self.host)
+            problems = undoing.end_claim(
+                host,
+                now,
+                claim_life.end(now, Owner.OVER, found),
+                self.limits,
                 patient=patient,
             )
-        self.refresh()
-        for problem in problems:
-            LOG.warning(
-                "A target mdev is kept out of use: %(problem)s",
-                {"problem": problem},
-                instance_uuid=claim.instance_uuid,
-            )
+            if not problems:
+                self.promises.forget(now)
+                told = MigrationLog(now.instance_uuid, now.migration)
+                told.undone(host.removed, host.recycled)
+        self._say(_KEPT, claim.instance_uuid, "; ".join(map(str, problems)))
         return not problems
 
     def drop_ended(self) -> None:
@@ -150,11 +135,14 @@ class ClaimEnds:
         Trouble is logged: it must not stop the service of a host that has
         other guests, and what is left is looked at again later.
         """
-        for instance_uuid, claim in self.refresh().items():
-            with self._tolerating("A claim may have ended", instance_uuid):
+        self.refresh()
+        for claim in self.promises.all():
+            with self._tolerating(
+                "A claim may have ended", claim.instance_uuid
+            ):
                 self._drop_if_ended(claim)
 
-    def _drop_if_ended(self, claim: claims.Claim) -> None:
+    def _drop_if_ended(self, claim: model.Claim) -> None:
         """End a claim whose migration is over.
 
         One that somebody is ending already is not waited for. A guest is
@@ -163,14 +151,13 @@ class ClaimEnds:
         for twice: a reboot may end between the first look and the question
         whether there is one.
         """
-        migration = claim.note.migration
-        if not migration or not self._is_over(migration):
+        if not self.is_over(claim.migration):
             return
-        uuids = frozenset(mdev.uuid for mdev in claim.plan.mdevs)
+        uuids = frozenset(mdev.uuid for mdev in claim.mdevs)
         find = functools.partial(
-            self._service.host.find_guest, claim.instance_uuid, uuids
+            self.host.find_guest, claim.instance_uuid, uuids
         )
-        if find() is None and self._promises.boot_holds(uuids):
+        if find() is None and self.promises.boot_holds(uuids):
             return
         guest = find()
         if self._turns.is_taken(claim.instance_uuid):
@@ -178,28 +165,50 @@ class ClaimEnds:
         if guest is None:
             self.undo_claim(claim, patient=False)
         elif guest.running or guest.persistent:
-            self.finish(claim.instance_uuid)
+            self.undo_claim(claim, Whereabouts.ARRIVED, patient=False)
 
-    @staticmethod
+    # What goes wrong ----------------------------------------------------
+
     @contextlib.contextmanager
-    def _tolerating(text: str, instance_uuid: str) -> Iterator[None]:
+    def _tolerating(self, text: str, instance_uuid: str) -> Iterator[None]:
         """Log whatever goes wrong in the block."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - tried again each period
+            self._say(text, instance_uuid, str(error))
+        else:
+            self._say(text, instance_uuid, "")
+
+    def _say(self, text: str, instance_uuid: str, trouble: str) -> None:
+        """Log trouble once, and again when it changes.
+
+        :param trouble: empty if there is none (any more).
+        """
+        about = f"{text} {instance_uuid}"
+        before = self._said.pop(about, "")
+        if not trouble:
+            return
+        self._said[about] = trouble
+        if trouble != before:
             LOG.warning(
-                "%(text)s: %(error)s",
-                {"text": text, "error": error},
+                "%(text)s: %(trouble)s",
+                {"text": text, "trouble": trouble},
                 instance_uuid=instance_uuid,
             )
 
-    def refresh(self) -> dict[str, claims.Claim]:
-        """Read the claims anew; go on with what is known if that fails.
+    def refresh(self) -> None:
+        """Compare the claims in memory with libvirt's, and mend them.
 
-        :returns: the claims by instance UUID: none if it fails.
+        Goes on with what is known if that fails: most guests need none. A
+        claim that is being ended, or noted, is left to who does that.
         """
-        try:
-            return self._promises.refresh()
-        except Exception as error:  # noqa: BLE001 - most guests need none
-            LOG.warning("Claims cannot be read: %(error)s", {"error": error})
-            return {}
+        with self._tolerating("Claims cannot be read", ""):
+            found = self.promises.refresh()
+            for claim in (*found.all, *self.promises.all()):
+                uuid = claim.instance_uuid
+                with (
+                    self._tolerating("A claim is not mended", uuid),
+                    self._turns.taken(uuid, wait=False) as mine,
+                ):
+                    if mine:
+                        self.promises.mend(claim, found)

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from mdev_migrate import exception, model
-from mdev_migrate.compute import flavors, objects
+from mdev_migrate.compute import objects
 from mdev_migrate.compute.claim_ends import ClaimEnds
 from mdev_migrate.compute.driver_host import DriverHost
+from mdev_migrate.compute.flavors import Flavors
 from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.compute.promises import Promises
+from mdev_migrate.compute.providers import Providers
 from mdev_migrate.compute.target_claims import TargetClaims
-from mdev_migrate.core import claims, guest_xml, precheck, transport
-from mdev_migrate.service import Limits, MdevMigration
+from mdev_migrate.core import claim_xml, guest_xml, precheck, transport
+from mdev_migrate.limits import Limits
 
 
 class Nova(Protocol):
@@ -35,6 +37,10 @@ class Nova(Protocol):
 
     def vgpu_lock(self) -> contextlib.AbstractContextManager[Any]:
         """Return the lock under which Nova chooses mdevs."""
+        ...
+
+    def claim_form(self) -> claim_xml.Form:
+        """Return what the guests of this host are like."""
         ...
 
     def is_over(self, migration_uuid: str, host: str) -> bool:
@@ -55,20 +61,21 @@ class MdevCompute:
         self,
         driver: Any,
         nova: Nova,
-        claim_table: claims.ClaimTable | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._nova = nova
+        limits = limits or Limits()
         self.host = DriverHost(driver)
-        self.service = MdevMigration(self.host, claim_table, limits=limits)
-        self.promises = Promises(self.service.claims)
+        self.flavors = Flavors(driver)
+        self.promises = Promises(self.host, nova.claim_form)
         self.ends = ClaimEnds(
-            self.service,
+            self.host,
             self.promises,
+            limits,
             lambda migration: nova.is_over(migration, self.host.name),
         )
         self.targets = TargetClaims(
-            driver, self.service, self.promises, self.ends, nova.vgpu_lock
+            self.ends, self.flavors, Providers(driver), nova.vgpu_lock
         )
 
     @contextlib.contextmanager
@@ -130,14 +137,14 @@ class MdevCompute:
         domain_xml = ""
         guest_mdevs: tuple[model.GuestMdev, ...] = ()
         by_options: frozenset[str] = frozenset()
-        with self.host.looking(instance):
+        with self.flavors.looking(instance):
             domain_xml = self.host.domain_xml(instance)
             guest_mdevs = guest_xml.read_mdevs(domain_xml)
             by_options = guest_xml.mdevs_by_options(domain_xml)
         precheck.check_replaceable(objects.instance_uuid(instance), by_options)
         if not guest_mdevs:
             return {}
-        if flavors.wants_accelerators(instance):
+        if self.flavors.wants_accelerators(instance):
             raise exception.MdevsNotOurs(str(instance.uuid), "Cyborg")
         self._check_versions("source", instance)
         transport.check_secrecy(self.host.migration_flags(), self.host.name)

@@ -9,7 +9,6 @@ migration is under way: what fails there hurts a guest that runs well.
 from __future__ import annotations
 
 import math
-import pathlib
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -67,16 +66,6 @@ class _Seconds(types.Float):
         return float(found)
 
 
-class _Folder(types.String):
-    """An absolute path: the service's working folder means nothing."""
-
-    def __call__(self, value: Any) -> str:
-        found = str(super().__call__(value))
-        if not pathlib.PurePath(found).is_absolute():
-            raise _Unusable(value, "an absolute path")
-        return found
-
-
 def _flow(text: str) -> str:
     """Return a help text in one line: what shows it wraps it."""
     return " ".join(text.split())
@@ -102,18 +91,6 @@ The limit is reached in the steps of ``[libvirt]live_migration_downtime_steps``
 and ``live_migration_downtime_delay``, so that a guest that needs less stops
 for less. Applies to guests with mdevs alone; 0 gives them the limit of all
 others, ``[libvirt]live_migration_downtime``.
-"""),
-    ),
-    cfg.Opt(
-        "state_dir",
-        type=_Folder(),
-        default="/var/lib/mdev-migrate",
-        help=_flow("""\
-Folder for the ledger of target mdevs that are claimed for incoming
-migrations. The user of this service must be able to write there, and it must
-survive a restart. By default it is where the ``mdev-migrate`` command looks,
-so that it and Nova see each other's claims on this host; give the command any
-other folder with ``--state-dir``.
 """),
     ),
     cfg.Opt(
@@ -159,7 +136,6 @@ class Settings:
     max_downtime_ms: int
     others_downtime_ms: int | None
     limits: Limits
-    state_dir: str
 
     @property
     def downtime_factor(self) -> float:
@@ -205,7 +181,6 @@ def read(configuration: Any) -> Settings:
             listed_s=_value(ours, "listed_timeout"),
             busy_s=_value(ours, "busy_timeout"),
         ),
-        state_dir=_value(ours, "state_dir"),
     )
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mdev_migrate.compute import objects
+from mdev_migrate.compute import claim_domains, objects
 from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
-from mdev_migrate.compute.promises import ClaimedMdevs
 from mdev_migrate.compute.shared_directory import SharedDirectoryMixin
 
 
@@ -27,23 +26,42 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
     :ivar mdev_monitored: the guests with mdevs that are leaving, by
         instance UUID.
     :ivar mdev_aborted: UUIDs of those that somebody wants to stay.
-    :ivar instance_claimed_mdevs: target mdev UUIDs by instance UUID.
     """
 
     mdev_compute: MdevCompute
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
+        self.prepare_mdevs()
+
+    def prepare_mdevs(self) -> None:
+        """Make what the hooks need, once the stock driver is made."""
+        super().prepare_mdevs()
         self.mdev_compute = self.make_mdev_compute()
         self.mdev_monitored: dict[str, MonitoredGuest] = {}
         self.mdev_aborted: set[str] = set()
-        self.instance_claimed_mdevs = ClaimedMdevs(
-            self.mdev_compute.promises.claimed
-        )
+        claim_domains.hide(self._host)
 
     def make_mdev_compute(self) -> MdevCompute:
         """Return what does the work; the composed class knows Nova."""
         raise NotImplementedError
+
+    @property
+    def instance_claimed_mdevs(self) -> dict[str, list[str]]:
+        """Target mdev UUIDs by instance UUID, as Nova 29 and later have it.
+
+        The mixin claims, and ends claims, by itself. Empty while this thread
+        asks what its guests have.
+        """
+        return self.mdev_compute.promises.claimed()
+
+    @instance_claimed_mdevs.setter
+    def instance_claimed_mdevs(self, claimed: dict[str, list[str]]) -> None:
+        # Nova's own class sets it before there are any promises.
+        if hasattr(self, "mdev_compute"):
+            view = self.mdev_compute.promises.view
+            view.clear()
+            view.update(claimed)
 
     @property
     def mdev_compute_host(self) -> str:
@@ -76,7 +94,7 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         disk_over_commit: bool = False,
     ) -> Any:
         """Destination: say whether this host takes guests with mdevs."""
-        wanted = self.mdev_compute.host.wants_mdevs(instance)
+        wanted = self.mdev_compute.flavors.wants_mdevs(instance)
         if wanted:
             with self.mdev_compute.refusals(instance):
                 self.mdev_compute.check_destination(instance)

@@ -18,8 +18,8 @@ from typing import Any
 from oslo_log import log
 
 from mdev_migrate import exception, libvirt_claims, model
-from mdev_migrate.compute import flavors, objects
-from mdev_migrate.core import guest_xml, nodedev_xml, transport
+from mdev_migrate.compute import objects
+from mdev_migrate.core import guest_xml, transport
 
 LOG = log.getLogger(__name__)
 
@@ -36,9 +36,9 @@ class DriverHost:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
+        self._lend = libvirt_claims.lend(self._connection, lambda: self.name)
         self.claims = libvirt_claims.LibvirtClaims(
-            libvirt_claims.lend(self._connection, lambda: self.name),
-            lambda: self.name,
+            self._calling, lambda: self.name
         )
 
     @property
@@ -49,6 +49,27 @@ class DriverHost:
     def _connection(self) -> Any:
         """Return the driver's connection, which it keeps open."""
         return self._driver._host.get_connection()
+
+    @contextlib.contextmanager
+    def _calling(self, operation: str) -> Iterator[Any]:
+        """Lend the connection; Nova's own errors are ours too.
+
+        :raises LibvirtFailed: for whatever goes wrong in the block.
+        """
+        try:
+            with self._lend(operation) as connection:
+                yield connection
+        except exception.MdevMigrateError:
+            raise
+        except Exception as error:
+            raise exception.LibvirtFailed(
+                self.name, operation, 0, str(error)
+            ) from error
+
+    @property
+    def has_types(self) -> bool:
+        """Tell whether the host has any mdev types: most have none."""
+        return bool(self._driver.supported_vgpu_types)
 
     def facts(self) -> model.HostFacts:
         """Return who the host is and what runs on it."""
@@ -66,7 +87,7 @@ class DriverHost:
         return int(self._driver._live_migration_flags)
 
     def inventory(self) -> model.Inventory:
-        """Return active mdevs, and the guests that have any.
+        """Return active mdevs, the guests that have any, and all claims.
 
         Every domain is read for it: where guests do not matter, and under
         Nova's lock, :meth:`mdevs` does. Parents are Nova's to know.
@@ -78,6 +99,7 @@ class DriverHost:
             parents=(),
             mdevs=self.mdevs(),
             guests=self._guests(),
+            claims=self.claims.read(),
         )
 
     def mdevs(self) -> tuple[model.Mdev, ...]:
@@ -234,81 +256,6 @@ class DriverHost:
             return {}
         existing = {mdev.uuid for mdev in self.mdevs()}
         return {uuid: held[uuid] for uuid in held.keys() & existing}
-
-    def wants_mdevs(self, instance: Any) -> bool:
-        """Tell from its flavor whether an instance has mdevs."""
-        classes = {"VGPU", *getattr(self._driver, "mdev_classes", ())}
-        return flavors.wants_resources(instance, classes)
-
-    @contextlib.contextmanager
-    def looking(self, instance: Any) -> Iterator[None]:
-        """Find out in the block whether an instance's guest has mdevs.
-
-        Trouble does not stop a guest whose flavor asks for none.
-        """
-        try:
-            yield
-        except Exception as error:
-            if self.wants_mdevs(instance) or flavors.wants_accelerators(
-                instance
-            ):
-                raise
-            LOG.warning(
-                "Taken for a guest without mdevs, as its flavor says: %s",
-                error,
-                instance_uuid=objects.instance_uuid(instance),
-            )
-
-    # Providers --------------------------------------------------------
-
-    def parent_of_provider(self, provider: str) -> str:
-        """Return the parent whose inventory a resource provider has.
-
-        Nova names the provider after its root and the parent.
-
-        :raises ProviderUnknown: if there is none of that UUID, or name.
-        """
-        tree = self._driver.provider_tree
-        try:
-            name = str(tree.data(provider).name)
-        except ValueError:
-            raise exception.ProviderUnknown(self.name, provider) from None
-        for root in tree.roots:
-            if name.startswith(f"{root.name}_"):
-                return name[len(root.name) + 1 :]
-        raise exception.ProviderUnknown(self.name, name)
-
-    def parent_of(self, request: dict[str, Any]) -> str:
-        """Return the parent of an allocation from one provider."""
-        (provider,) = request
-        return self.parent_of_provider(provider)
-
-    def type_of_provider(self, provider: str) -> str:
-        """Return the mdev type that a provider's parent is set up for.
-
-        :raises ProviderUnknown: if it is for none.
-        """
-        parent = self.parent_of_provider(provider)
-        mdev_type = self._driver._get_vgpu_type_per_pgpu(parent)
-        if not mdev_type:
-            raise exception.ProviderUnknown(self.name, parent)
-        return str(mdev_type)
-
-    def room(self, parent: str, mdev_type: str) -> int:
-        """Return how many mdevs of a type a parent can still create."""
-        device = self._connection().nodeDeviceLookupByName(parent)
-        offer = nodedev_xml.read_parent(device.XMLDesc(0)).offer(mdev_type)
-        return offer.available_instances if offer is not None else 0
-
-    def allocate(self, allocations: Any) -> Any:
-        """Let Nova choose mdevs; its lock, if needed, is held already.
-
-        What Nova's decorator wraps is called: its lock cannot be taken
-        twice.
-        """
-        method = self._driver.stock_allocate_mdevs()
-        stock = getattr(method, "__wrapped__", method)
-        return stock(self._driver, allocations)
 
     # mdevs ------------------------------------------------------------
 

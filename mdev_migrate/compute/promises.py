@@ -1,68 +1,226 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which mdevs of a compute node are promised, without asking anybody.
 
-A compute service is asked for this at every boot, reboot and report, also
-for instances without mdevs. The answer is kept in memory: a ledger that is
-slow, locked or gone must not disturb them.
+Theory of operation. A compute service is asked for this at every boot,
+reboot and report, also for instances without mdevs: the answer is in memory,
+and a libvirt that is slow or gone disturbs nobody. libvirt keeps the same
+claims as domains, for others and for a service that starts anew. From time
+to time the two are compared. What this service still needs and libvirt has
+lost is written again; what it has ended and libvirt has kept is released;
+what it does not know it takes over, for it was here before.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import threading
-from collections.abc import (
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    MutableMapping,
-)
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
-from mdev_migrate.core import claims
+from mdev_migrate import exception, model
+from mdev_migrate.compute.driver_host import DriverHost
+from mdev_migrate.core import claim_life, claim_xml
+from mdev_migrate.model import Step
+
+#: How many ended claims are remembered: far more than end within the time
+#: that a look at libvirt takes.
+_REMEMBERED = 1_000
 
 
 class Promises:
     """The mdevs that claims and boots hold and that no guest has yet.
 
-    Empty until :meth:`refresh` is called first.
+    A claim of Nova's belongs to a migration; others are the command's.
+
+    :param form: returns what the host's guests are like.
+    :ivar view: ``instance_claimed_mdevs``: mdev UUIDs by instance UUID. What
+        others put in counts, what they take out does not end a claim.
     """
 
-    def __init__(self, table: claims.ClaimTable) -> None:
-        self._table = table
-        self._claimed: dict[str, list[str]] = {}
+    def __init__(
+        self, host: DriverHost, form: Callable[[], claim_xml.Form]
+    ) -> None:
+        self.view: dict[str, list[str]] = {}
+        self._host = host
+        self._form = form
+        self._shown: dict[str, list[str]] = {}
+        self._ours: dict[str, model.Claim] = {}
+        self._others = model.Claims()
+        self._ended: collections.deque[str] = collections.deque(
+            maxlen=_REMEMBERED
+        )
         self._booting: dict[str, str] = {}
+        self._changing = threading.RLock()
         self._refreshing = threading.Lock()
         self._thread = threading.local()
 
-    def refresh(self) -> dict[str, claims.Claim]:
-        """Read the claims anew, and return them by instance UUID.
+    # Nova's claims ----------------------------------------------------
+
+    def all(self) -> tuple[model.Claim, ...]:
+        """Return Nova's claims."""
+        with self._changing:
+            return tuple(self._ours.values())
+
+    def of(self, instance_uuid: str) -> tuple[model.Claim, ...]:
+        """Return Nova's claims of an instance."""
+        return tuple(c for c in self.all() if c.instance_uuid == instance_uuid)
+
+    def get(self, claim: model.Claim) -> model.Claim | None:
+        """Return a claim as it is now, None if it was ended."""
+        return self._ours.get(claim.token)
+
+    def others(self, instance_uuid: str) -> tuple[model.Claim, ...]:
+        """Return the claims of an instance that are not Nova's."""
+        return self._others.of(instance_uuid)
+
+    def claim(self, claim: model.Claim, new: model.Target) -> model.Claim:
+        """Claim one more target mdev, and return the claim with it.
+
+        :raises ClaimTaken: if somebody else has claimed it.
+        :raises ClaimsDenied: if this service may not define domains.
+        """
+        grown = replace(claim, targets=(*claim.targets, new))
+        self._keep(grown)
+        try:
+            self._define(grown, [new])
+        except BaseException:
+            if claim.targets:
+                self._keep(claim)
+            else:
+                self.forget(claim)
+            raise
+        return grown
+
+    def advance(self, claim: model.Claim, step: Step) -> None:
+        """Note how far a claim's migration is.
+
+        If libvirt has lost the claim it is written again.
+
+        :raises ClaimTaken: if somebody else has claimed an mdev of it.
+        """
+        further = claim_life.advanced(claim, step)
+        try:
+            self._host.claims.write(further)
+        except exception.ClaimLost:
+            self._write_again(further, self._host.claims.read())
+        self._keep(further)
+
+    def release(self, claim: model.Claim) -> None:
+        """Release a claim: its guest has the mdevs, or they are gone.
+
+        :raises LibvirtFailed: if that cannot be done: it stays.
+        """
+        self._host.claims.undefine(claim)
+        self.forget(claim)
+
+    def _define(
+        self, claim: model.Claim, targets: Iterable[model.Target]
+    ) -> None:
+        for target in targets:
+            part = replace(claim, targets=(target,))
+            self._host.claims.define(part, self._form())
+
+    def _keep(self, claim: model.Claim) -> None:
+        with self._changing:
+            self._ours[claim.token] = claim
+            self._show()
+
+    def forget(self, claim: model.Claim) -> None:
+        """Forget a claim that libvirt has no more: it does not come back."""
+        with self._changing:
+            self._ended.append(claim.token)
+            self._ours.pop(claim.token, None)
+            self._show()
+
+    # Memory and libvirt -----------------------------------------------
+
+    def refresh(self) -> model.Claims:
+        """Read the claims anew, and return them.
 
         One thread at a time: what was read earlier must not take the place
-        of what was read later.
+        of what was read later. Of a host without mdev types nothing is asked.
 
-        :raises LedgerError: if they cannot be read.
+        :raises LibvirtFailed: if they cannot be read.
         """
+        if not self._host.has_types:
+            return model.Claims()
         with self._refreshing:
-            found = self._table.all()
-            self._claimed = {
-                instance_uuid: [mdev.uuid for mdev in claim.plan.mdevs]
-                for instance_uuid, claim in found.items()
-            }
+            found = self._host.claims.read()
+            self._take(found)
         return found
 
+    def mend(self, claim: model.Claim, found: model.Claims) -> None:
+        """Make one claim in libvirt what it is in memory.
+
+        :param found: what was read before.
+        :raises ClaimTaken: if somebody else has claimed an mdev of it: it
+            counts all the same.
+        """
+        if claim.token in self._ended:
+            self._host.claims.undefine(claim)
+        elif claim.migration:
+            self._write_again(self._ours.get(claim.token, claim), found)
+
+    def _take(self, found: model.Claims) -> None:
+        """Take over what was found."""
+        others = tuple(c for c in found.all if not c.migration)
+        with self._changing:
+            for claim in found.all:
+                if claim.migration and claim.token not in self._ended:
+                    self._ours.setdefault(claim.token, claim)
+            self._others = replace(found, all=others)
+            self._show()
+
+    def _write_again(self, claim: model.Claim, found: model.Claims) -> None:
+        """Define those domains of a claim that were not found."""
+        there = {
+            target.domain_uuid
+            for other in found.all
+            if other.token == claim.token
+            for target in other.targets
+        }
+        lost = [t for t in claim.targets if t.domain_uuid not in there]
+        self._define(claim, lost)
+
+    # Who is told what ---------------------------------------------------
+
+    def _show(self) -> None:
+        """Bring the view up to date, as far as claims have changed."""
+        now: dict[str, list[str]] = {}
+        for claim in (*self._ours.values(), *self._others.all):
+            mdevs = now.setdefault(claim.instance_uuid, [])
+            mdevs += [mdev.uuid for mdev in claim.mdevs]
+        for instance_uuid in self._shown.keys() - now.keys():
+            self.view.pop(instance_uuid, None)
+        for instance_uuid, mdevs in now.items():
+            if self._shown.get(instance_uuid) != mdevs:
+                self.view[instance_uuid] = list(mdevs)
+        self._shown = now
+
     def claimed(self) -> dict[str, list[str]]:
-        """Return the UUIDs of claimed mdevs by instance UUID."""
+        """Return the view; an empty one to a thread that it is hidden from."""
         hidden = getattr(self._thread, "hidden", False)
-        return {} if hidden else dict(self._claimed)
+        return {} if hidden else self.view
 
     def by_mdev(self) -> dict[str, str]:
-        """Return the instance that each promised mdev is promised to."""
-        claimed = {
-            mdev_uuid: instance_uuid
-            for instance_uuid, mdevs in self._claimed.items()
-            for mdev_uuid in mdevs
-        }
-        return {**self._booting, **claimed}
+        """Return the instance that each promised mdev is promised to.
+
+        What keeps others from an mdev and is no claim stands by its name.
+        """
+        with self._changing:
+            strange = {
+                mdev_uuid: each.name
+                for each in self._others.strange
+                for mdev_uuid in each.mdevs
+            }
+            claimed = {
+                mdev_uuid: instance_uuid
+                for mdevs_by_instance in (self.view, self._shown)
+                for instance_uuid, mdevs in list(mdevs_by_instance.items())
+                for mdev_uuid in mdevs
+            }
+            return {**strange, **self._booting, **claimed}
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
@@ -72,6 +230,8 @@ class Promises:
             yield
         finally:
             self._thread.hidden = False
+
+    # Boots --------------------------------------------------------------
 
     @contextlib.contextmanager
     def booting(self, instance_uuid: str) -> Iterator[None]:
@@ -85,13 +245,16 @@ class Promises:
             yield
         finally:
             self._thread.instance = outer
-            for uuid, holder in list(self._booting.items()):
-                if holder == instance_uuid:
-                    self._booting.pop(uuid, None)
+            with self._changing:
+                self._booting = {
+                    uuid: holder
+                    for uuid, holder in self._booting.items()
+                    if holder != instance_uuid
+                }
 
     def boot_holds(self, mdev_uuids: Iterable[str]) -> bool:
         """Tell whether a boot holds any of some mdevs."""
-        return not set(mdev_uuids).isdisjoint(list(self._booting))
+        return not set(mdev_uuids).isdisjoint(self._booting)
 
     def hold(self, chosen: Iterable[str]) -> None:
         """Hold mdevs for the instance that this thread boots, if any.
@@ -101,38 +264,6 @@ class Promises:
         """
         instance_uuid = getattr(self._thread, "instance", None)
         if instance_uuid is not None:
-            for uuid in chosen:
-                self._booting[uuid] = instance_uuid
-
-
-class ClaimedMdevs(MutableMapping[str, list[str]]):
-    """The claims as ``instance_claimed_mdevs``: mdev UUIDs by instance UUID.
-
-    Nova 29 and later have a dict of that name, which stock code reads and
-    pops. Nothing is ever put in from there: the mixin claims by itself.
-    """
-
-    def __init__(self, now: Callable[[], dict[str, list[str]]]) -> None:
-        self._now = now
-
-    def __getitem__(self, instance_uuid: str) -> list[str]:
-        return self._now()[instance_uuid]
-
-    def __setitem__(self, instance_uuid: str, mdevs: list[str]) -> None:
-        raise TypeError("target mdevs are claimed by the mixin alone")
-
-    def __delitem__(self, instance_uuid: str) -> None:
-        """Leave the claim: the mixin's own hooks end it, and undo it.
-
-        It may have ended since it was looked at, which is no error.
-        """
-
-    def items(self) -> ItemsView[str, list[str]]:
-        """Return the claims as they are now, all at once."""
-        return self._now().items()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
-
-    def __len__(self) -> int:
-        return len(self._now())
+            with self._changing:
+                held = dict.fromkeys(chosen, instance_uuid)
+                self._booting = {**self._booting, **held}

@@ -23,9 +23,9 @@ else:
 class SharedDirectoryMixin(_Driver):  # type: ignore[misc]
     """Cleaning up for a LibvirtDriver that spares shared directories."""
 
-    def __init__(self, virtapi: Any, read_only: bool = False) -> None:
+    def prepare_mdevs(self) -> None:
+        """Make what these methods need, once the stock driver is made."""
         self._mdev_cleaning = threading.local()
-        super().__init__(virtapi, read_only)
 
     @contextlib.contextmanager
     def mdev_sparing_directory(self, migrate_data: Any) -> Iterator[bool]:

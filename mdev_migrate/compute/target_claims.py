@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,82 +18,21 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import exception, model
+from mdev_migrate import exception, model, undoing
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.claim_ends import ClaimEnds
-from mdev_migrate.compute.driver_host import DriverHost
-from mdev_migrate.compute.promises import Promises
-from mdev_migrate.core import allocation, claims, pairing, phases
-from mdev_migrate.service import MdevMigration
+from mdev_migrate.compute.flavors import Flavors
+from mdev_migrate.compute.growing_claim import GrowingClaim
+from mdev_migrate.compute.migration_log import MigrationLog
+from mdev_migrate.compute.providers import Providers
+from mdev_migrate.compute.turns import Turns
+from mdev_migrate.core import pairing
+from mdev_migrate.model import Step
 
 LOG = log.getLogger(__name__)
 
 #: An allocation of one mdev, and the mdev type of its provider.
 _Request = tuple[dict[str, Any], str]
-
-
-class _GrowingClaim:
-    """The claim of a check under way, which gets one mdev after the other.
-
-    :ivar plan: what it covers by now.
-    :ivar created: UUIDs of what is known to have been created.
-    """
-
-    def __init__(
-        self, table: claims.ClaimTable, instance_uuid: str, note: claims.Note
-    ) -> None:
-        self._table = table
-        self.instance_uuid = instance_uuid
-        self.note = note
-        self.plan = allocation.AllocationPlan()
-        self.created: frozenset[str] = frozenset()
-
-    def claim(self) -> claims.Claim:
-        """Return the claim as it was written last."""
-        return claims.Claim(
-            self.instance_uuid, self.plan, phases.Step.CREATE, self.note
-        )
-
-    def create(self, mdev_type: str, parent: str) -> str:
-        """Claim an mdev that is going to be created; return its UUID."""
-        mdev = model.Mdev(str(uuid.uuid4()), mdev_type, parent)
-        self._write(self.plan.reuse, (*self.plan.create, mdev))
-        return mdev.uuid
-
-    def take(self, mdev: model.Mdev) -> None:
-        """Claim an mdev that Nova chose, unless it was just created."""
-        if mdev.uuid in {planned.uuid for planned in self.plan.create}:
-            self.created |= {mdev.uuid}
-        else:
-            self._write((*self.plan.reuse, mdev), self.plan.create)
-
-    def _write(
-        self, reuse: tuple[model.Mdev, ...], create: tuple[model.Mdev, ...]
-    ) -> None:
-        plan = allocation.AllocationPlan(reuse, create)
-        uuids = {mdev.uuid for mdev in plan.mdevs}
-
-        def choose(
-            held: tuple[model.Mdev, ...],
-        ) -> allocation.AllocationPlan:
-            if any(mdev.uuid in uuids for mdev in held):
-                raise exception.TargetMdevsRaced(self.note.destination, 1)
-            return plan
-
-        self.plan = plan
-        with self._table.claim(
-            self.instance_uuid,
-            choose,
-            self.note,
-            may_replace=self._refuse_others,
-            step=phases.Step.CREATE,
-        ):
-            pass
-
-    def _refuse_others(self, claim: claims.Claim) -> None:
-        """Refuse to replace what another check of the instance claimed."""
-        if claim.note != self.note:
-            raise exception.ClaimHeld(self.instance_uuid, claim.note.owner)
 
 
 class TargetClaims:
@@ -105,18 +43,19 @@ class TargetClaims:
 
     def __init__(
         self,
-        driver: Any,
-        service: MdevMigration[DriverHost],
-        promises: Promises,
         ends: ClaimEnds,
+        flavors: Flavors,
+        providers: Providers,
         vgpu_lock: Callable[[], contextlib.AbstractContextManager[Any]],
     ) -> None:
-        self._driver = driver
-        self._host = service.host
-        self._service = service
-        self._promises = promises
         self._ends = ends
+        self._host = ends.host
+        self._promises = ends.promises
+        self._limits = ends.limits
+        self._flavors = flavors
+        self._providers = providers
         self._vgpu_lock = vgpu_lock
+        self._checks = Turns()
         self._thread = threading.local()
 
     # The check --------------------------------------------------------
@@ -143,27 +82,72 @@ class TargetClaims:
             raise exception.ComputeRpcPinned(str(instance.uuid))
         if not allocations:
             raise exception.AllocationsUnknown(str(instance.uuid))
-        self._ends.drop_ended()
-        self._undo_older(instance.uuid)
-        requests = self._requests(types, allocations)
-        note = claims.Note(
-            owner=f"nova-compute on {self._host.name}",
-            migration=str(migration.uuid),
-            destination=self._host.name,
-            since=time.time(),
-            token=str(uuid.uuid4()),
+        with self._checks.taken(instance.uuid):
+            claim = self._answered(
+                instance.uuid, migration, types
+            ) or self._claim(instance.uuid, migration, types, allocations)
+        wanted = [
+            model.WantedMdev(source, mdev_type)
+            for source, mdev_type in types.items()
+        ]
+        pairs = pairing.pair_mdevs(wanted, claim.mdevs)
+        MigrationLog(instance.uuid, claim.migration).claimed(
+            claim.source,
+            pairs,
+            (target.mdev.uuid for target in claim.targets if target.created),
         )
-        claim = _GrowingClaim(self._service.claims, instance.uuid, note)
+        return pairs
+
+    def _answered(
+        self, instance_uuid: str, migration: Any, types: Mapping[str, str]
+    ) -> model.Claim | None:
+        """Return what an earlier check of the migration has claimed.
+
+        Its answer may be on its way, or in use: it stays as it is.
+        """
+        for claim in self._promises.of(instance_uuid):
+            kinds = [mdev.mdev_type for mdev in claim.mdevs]
+            if (
+                claim.migration == str(migration.uuid)
+                and claim.step is Step.PREPARE
+                and Counter(kinds) == Counter(types.values())
+            ):
+                return claim
+        return None
+
+    def _claim(
+        self,
+        instance_uuid: str,
+        migration: Any,
+        types: Mapping[str, str],
+        allocations: Mapping[str, Any],
+    ) -> model.Claim:
+        """Choose target mdevs, and claim them."""
+        self._ends.drop_ended()
+        self._undo_older(instance_uuid, str(migration.uuid))
+        requests = self._requests(types, allocations)
+        growing = GrowingClaim(
+            self._promises,
+            model.Claim(
+                instance_uuid=instance_uuid,
+                token=str(uuid.uuid4()),
+                targets=(),
+                owner=f"nova-compute on {self._host.name}",
+                source=str(migration.source_compute),
+                migration=str(migration.uuid),
+                step=Step.CREATE,
+            ),
+        )
         try:
             with self._vgpu_lock():
-                self._allocate(claim, requests)
+                self._allocate(growing, requests)
             # An end of it may have seen nothing to remove yet.
-            if not self._ends.is_kept(claim.claim()):
+            if not self._ends.advance(growing.claim, Step.PREPARE):
                 raise exception.TargetMdevsRaced(self._host.name, 1)
-            return self._pair(instance.uuid, types, claim.plan.mdevs)
         except BaseException:
-            self._give_up(claim)
+            self._give_up(growing)
             raise
+        return growing.claim
 
     def _check_without_types(
         self,
@@ -177,12 +161,12 @@ class TargetClaims:
         :raises PeerTooOld: if Placement allocated some for it.
         """
         if not allocations:
-            if self._host.wants_mdevs(instance):
+            if self._flavors.wants_mdevs(instance):
                 raise exception.AllocationsUnknown(str(instance.uuid))
             return
         asked = None
-        with self._host.looking(instance):
-            asked = self._driver._vgpu_allocations(allocations)
+        with self._flavors.looking(instance):
+            asked = self._providers.asked(allocations)
         if asked:
             raise exception.PeerTooOld(
                 f"source host {source}",
@@ -190,17 +174,22 @@ class TargetClaims:
                 "one for every mdev",
             )
 
-    def _undo_older(self, instance_uuid: str) -> None:
-        """Undo an older claim: its check's answer was lost, or not used.
+    def _undo_older(self, instance_uuid: str, migration_uuid: str) -> None:
+        """Undo older claims: their check's answer was lost, or not used.
 
         :raises ClaimHeld: if that cannot be done (yet): a claim in its
-            place would let its mdevs into use.
+            place would let its mdevs into use; or if it belongs to another
+            migration that is under way, or to the command.
         """
-        older = self._service.claims.get(instance_uuid)
-        if older is None:
-            return
-        if not self._ends.undo_claim(older, patient=False):
-            raise exception.ClaimHeld(instance_uuid, older.note.owner)
+        for claim in self._promises.others(instance_uuid):
+            raise exception.ClaimHeld(instance_uuid, claim.owner)
+        for claim in self._promises.of(instance_uuid):
+            own = claim.migration == migration_uuid
+            if not (
+                (own or self._ends.is_over(claim.migration))
+                and self._ends.undo_claim(claim, patient=False)
+            ):
+                raise exception.ClaimHeld(instance_uuid, claim.owner)
 
     def _requests(
         self, types: Mapping[str, str], allocations: Mapping[str, Any]
@@ -213,17 +202,15 @@ class TargetClaims:
         :raises MdevTypeMissing: if a type of the guest is not enabled here.
         :raises ProviderTypesDiffer: if they are not the guest's types.
         """
-        enabled = self._driver.supported_vgpu_types
+        enabled = self._providers.enabled_types
         for mdev_type in types.values():
             if mdev_type not in enabled:
                 raise exception.MdevTypeMissing(
                     self._host.name, mdev_type, frozenset(enabled)
                 )
         found: list[_Request] = []
-        for provider, allocated in self._driver._vgpu_allocations(
-            allocations
-        ).items():
-            mdev_type = self._host.type_of_provider(provider)
+        for provider, allocated in self._providers.asked(allocations).items():
+            mdev_type = self._providers.type_of_provider(provider)
             for name, count in allocated["resources"].items():
                 one = {provider: {"resources": {name: 1}}}
                 found += [(one, mdev_type)] * count
@@ -237,69 +224,57 @@ class TargetClaims:
         return found
 
     def _allocate(
-        self, claim: _GrowingClaim, requests: Sequence[_Request]
+        self, growing: GrowingClaim, requests: Sequence[_Request]
     ) -> None:
         """Let Nova choose one mdev after the other, claiming each at once.
 
         Runs under Nova's lock.
         """
+        for request, mdev_type in requests:
+            for _ in range(self._limits.tries):
+                with contextlib.suppress(exception.ClaimTaken):
+                    needed = tuple(kind for _, kind in requests)
+                    self._choose(growing, request, mdev_type, needed)
+                    break
+            else:
+                raise exception.TargetMdevsRaced(
+                    self._host.name, self._limits.tries
+                )
+
+    def _choose(
+        self,
+        growing: GrowingClaim,
+        request: dict[str, Any],
+        mdev_type: str,
+        needed: tuple[str, ...],
+    ) -> None:
+        """Let Nova choose an mdev, and claim it.
+
+        :param needed: the mdev types of all requests.
+        :raises ClaimTaken: if the command has claimed it meanwhile: then it
+            is known to be taken when Nova chooses again.
+        """
         self._promises.refresh()
         existing = {mdev.uuid: mdev for mdev in self._host.mdevs()}
-        for request, mdev_type in requests:
-            parent = self._host.parent_of(request)
-            with (
-                self._explaining_shortage(claim, requests, mdev_type, parent),
-                self._creating(claim, mdev_type, parent),
-            ):
-                chosen = self._host.allocate(request)
-            if not chosen:
-                raise exception.AllocationsUnknown("the provider")
-            mdev_uuid = model.normalise_uuid(chosen[0])
-            claim.take(
-                existing.get(mdev_uuid)
-                or model.Mdev(mdev_uuid, mdev_type, parent)
-            )
-            self._promises.refresh()
-
-    @contextlib.contextmanager
-    def _explaining_shortage(
-        self,
-        claim: _GrowingClaim,
-        requests: Sequence[_Request],
-        mdev_type: str,
-        parent: str,
-    ) -> Iterator[None]:
-        """Say how much there was, where Nova says that there is no more.
-
-        Its error is not told by its class, which is Nova's, but by whether
-        the parent has room.
-
-        :raises TooFewMdevs: if that is why an error came.
-        """
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, exception.MdevMigrateError):
-                raise
-            if self._host.room(parent, mdev_type):
-                raise
-            got = claim.created.union(m.uuid for m in claim.plan.reuse)
-            had = sum(
-                mdev.parent == parent and mdev.uuid in got
-                for mdev in claim.plan.mdevs
-            )
-            raise exception.TooFewMdevs(
-                self._host.name,
-                tuple(kind for _, kind in requests),
-                f"{had} of {mdev_type} on {parent}",
-            ) from error
+        parent = self._providers.parent_of(request)
+        with (
+            self._providers.explaining_shortage(needed, growing.had, parent),
+            self._creating(growing, mdev_type, parent),
+        ):
+            chosen = self._providers.allocate(request)
+        if not chosen:
+            raise exception.AllocationsUnknown("the provider")
+        mdev_uuid = model.normalise_uuid(chosen[0])
+        growing.take(
+            existing.get(mdev_uuid) or model.Mdev(mdev_uuid, mdev_type, parent)
+        )
 
     @contextlib.contextmanager
     def _creating(
-        self, claim: _GrowingClaim, mdev_type: str, parent: str
+        self, growing: GrowingClaim, mdev_type: str, parent: str
     ) -> Iterator[None]:
         """Let what this thread creates in the block be claimed first."""
-        self._thread.claim_new = lambda: claim.create(mdev_type, parent)
+        self._thread.claim_new = lambda: growing.create(mdev_type, parent)
         try:
             yield
         finally:
@@ -315,16 +290,17 @@ class TargetClaims:
         )
         return claim() if claim is not None else None
 
-    def _give_up(self, claim: _GrowingClaim) -> None:
+    def _give_up(self, growing: GrowingClaim) -> None:
         """Undo what was allocated before something went wrong."""
-        if not claim.plan.mdevs:
+        claim = growing.claim
+        if not claim.targets:
             return
         with contextlib.suppress(exception.MdevMigrateError):
-            self._service.await_targets(claim.created)
-        self._ends.give_up(claim.claim())
+            undoing.await_mdevs(self._host, growing.created, self._limits)
+        self._ends.give_up(claim)
         try:
             with self._vgpu_lock():
-                self._remove_unclaimed(claim.plan.create)
+                self._remove_unclaimed(claim)
         except exception.MdevMigrateError as error:
             LOG.warning(
                 "A new mdev may be left: %(error)s",
@@ -332,38 +308,18 @@ class TargetClaims:
                 instance_uuid=claim.instance_uuid,
             )
 
-    def _remove_unclaimed(self, created: Sequence[model.Mdev]) -> None:
+    def _remove_unclaimed(self, claim: model.Claim) -> None:
         """Remove what was created after its claim had been ended.
 
         Runs under Nova's lock: a boot holds all that it has chosen.
         """
-        assigned = self._host.inventory().assigned()
-        held = {mdev.uuid for mdev in self._service.claims.held()}
-        for mdev in created:
-            if not (
-                mdev.uuid in assigned
-                or mdev.uuid in held
-                or self._promises.boot_holds([mdev.uuid])
-            ):
-                self._host.remove_mdev(mdev)
-
-    def _pair(
-        self,
-        instance_uuid: str,
-        types: Mapping[str, str],
-        targets: Sequence[model.Mdev],
-    ) -> dict[str, str]:
-        wanted = [
-            model.WantedMdev(source, mdev_type)
-            for source, mdev_type in types.items()
-        ]
-        pairs = pairing.pair_mdevs(wanted, targets)
-        LOG.info(
-            "Claimed target mdevs: %(pairs)s",
-            {"pairs": pairs},
-            instance_uuid=instance_uuid,
-        )
-        return pairs
+        held = {
+            *self._host.inventory().assigned(),
+            *self._promises.by_mdev(),
+        }
+        for target in claim.targets:
+            if target.created and target.mdev.uuid not in held:
+                self._host.remove_mdev(target.mdev)
 
     # Afterwards -------------------------------------------------------
 
@@ -379,32 +335,28 @@ class TargetClaims:
         if not targets:
             return
         uuids = frozenset(targets.values())
-        claim = self._service.claims.get(instance.uuid)
-        if claim is None or not _covers(claim, uuids, migrate_data):
+        migration = objects.migration_uuid(migrate_data)
+        for claim in self._promises.of(instance.uuid):
+            if migration in (None, claim.migration) and uuids <= {
+                mdev.uuid for mdev in claim.mdevs
+            }:
+                break
+        else:
             raise exception.TargetMdevsRaced(self._host.name, 1)
-        self._service.await_targets(uuids)
-        if not self._ends.advance(claim, phases.Step.MIGRATE):
+        undoing.await_mdevs(self._host, uuids, self._limits)
+        if not self._ends.advance(claim, Step.MIGRATE):
             raise exception.TargetMdevsRaced(self._host.name, 1)
+        MigrationLog(instance.uuid, claim.migration).prepared(uuids)
 
     def allocate_for_boot(self, allocations: Any) -> Any:
         """Let Nova choose mdevs for a boot, and remember its choice.
 
         For a guest without mdevs neither the lock nor the claims are needed.
         """
-        if not self._driver._vgpu_allocations(allocations):
-            return self._host.allocate(allocations)
+        if not self._providers.asked(allocations):
+            return self._providers.allocate(allocations)
         with self._vgpu_lock():
             self._ends.refresh()
-            chosen = self._host.allocate(allocations)
+            chosen = self._providers.allocate(allocations)
             self._promises.hold(chosen or ())
             return chosen
-
-
-def _covers(
-    claim: claims.Claim, uuids: frozenset[str], migrate_data: Any
-) -> bool:
-    """Tell whether a claim is for these mdevs, and for this migration."""
-    migration = objects.migration_uuid(migrate_data)
-    return migration in (None, claim.note.migration) and uuids <= {
-        mdev.uuid for mdev in claim.plan.mdevs
-    }

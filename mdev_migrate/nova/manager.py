@@ -8,14 +8,13 @@ enough; no class of Nova's is touched.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from nova.virt import driver as virt_driver
 
-from mdev_migrate.compute import objects
+from mdev_migrate.compute import objects, wrapping
 
 _MARK = "_mdev_migrate_wrapped"
 
@@ -32,27 +31,10 @@ def wrap(manager: Any, driver: Any) -> None:
         virt_driver.ComputeDriver, "check_source_migrate_data_at_dest"
     ):
         around = _check(manager, driver)
-        _wrap(manager, "check_can_live_migrate_destination", around)
+        wrapping.wrap(manager, "check_can_live_migrate_destination", around)
     succeeding = threading.local()
-    _wrap(manager, "_post_live_migration", _note_success(succeeding))
-    _wrap(manager, "_live_migration_cleanup_flags", _reach(succeeding))
-
-
-def _wrap(manager: Any, name: str, around: Callable[..., Any]) -> None:
-    earlier = vars(manager).get(name)
-
-    @functools.wraps(getattr(manager, name))
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return around(earlier or _bound(manager, name), *args, **kwargs)
-
-    setattr(manager, name, wrapped)
-
-
-def _bound(manager: Any, name: str) -> Any:
-    """Return a method of the manager's class as the class has it now."""
-    found = getattr(type(manager), name)
-    bind = getattr(type(found), "__get__", None)
-    return found if bind is None else bind(found, manager, type(manager))
+    wrapping.wrap(manager, "_post_live_migration", _note_success(succeeding))
+    wrapping.wrap(manager, "_live_migration_cleanup_flags", _reach(succeeding))
 
 
 def _check(manager: Any, driver: Any) -> Callable[..., Any]:
@@ -68,7 +50,7 @@ def _check(manager: Any, driver: Any) -> Callable[..., Any]:
         limits: Any = None,
     ) -> Any:
         ours = driver.mdev_compute
-        if not (objects.has_mdevs(data) or ours.host.wants_mdevs(instance)):
+        if not (objects.has_mdevs(data) or ours.flavors.wants_mdevs(instance)):
             return data
         with ours.refusals(instance):
             allocations = manager.reportclient.get_allocations_for_consumer(

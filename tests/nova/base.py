@@ -40,8 +40,10 @@ from tests.nova.fake_host import PARENTS, TYPE_A, TYPE_B
 STOCK = os.environ.get("MDEV_MIGRATE_STOCK") == "1"
 if not STOCK:
     from mdev_migrate import nova as mdev_nova
+    from tests.upstream import fake_claims
 
     mdev_nova.install()
+    fake_claims.extend()
 
 #: The release of Nova, as 29.
 RELEASE = int(metadata.version("nova").split(".")[0])
@@ -219,9 +221,6 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
             "nova.virt.libvirt.LibvirtDriver._get_instance_disk_info",
             lambda *args, **kwargs: [],
         )
-        if not STOCK:
-            ledgers = self.useFixture(fixtures.TempDir()).path
-            self.flags(state_dir=ledgers, group="mdev_migrate")
         self.configure_types(self.parent_types)
         self.start_host("source", self.source_versions)
         self.start_host("destination", self.destination_versions)

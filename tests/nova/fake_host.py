@@ -237,11 +237,20 @@ class FakeMdevHost:
         return uuid
 
     def domain_mdevs(self) -> dict[str, list[str]]:
-        """Return what the host's domains hold, by instance UUID."""
+        """Return what the host's guests hold, by instance UUID."""
         return {
             domain.UUIDString(): xml_mdevs(domain.XMLDesc(0))
-            for domain in self.connection._vms.values()
+            for name, domain in self.connection._vms.items()
+            if not name.startswith("mdev-claim-")
         }
+
+    def claim_domains(self) -> list[str]:
+        """Return the mdevs that are claimed, as libvirt has it."""
+        return sorted(
+            name.removeprefix("mdev-claim-")
+            for name in self.connection._vms
+            if name.startswith("mdev-claim-")
+        )
 
     def user_of(self, mdev_uuid: str) -> str | None:
         """Return the instance whose domain holds a mdev, if any."""

@@ -7,7 +7,6 @@ and locks and sleeps are patched; where not, they are the system's.
 
 from __future__ import annotations
 
-import pathlib
 import queue
 import threading
 import time
@@ -22,8 +21,6 @@ from nova import objects as nova_objects
 from nova.compute import task_states
 from nova.objects import migrate_data
 
-from mdev_migrate import ledger
-from mdev_migrate.core import claims
 from tests.nova import base
 from tests.nova.fake_host import PARENTS, TYPE_A, TYPE_B
 
@@ -115,13 +112,8 @@ class TestCompetition(base.MdevComputesTestCase):
 
     def _look(self) -> None:
         """Look at the claims again and again, as another process does."""
-        store = ledger.FileStore(
-            pathlib.Path(base.CONF.mdev_migrate.state_dir),
-            self.driver.mdev_compute.host.facts(),
-        )
-        table = claims.ClaimTable(store)
         while not self.all_have_answers.is_set():
-            table.all()
+            self.driver.mdev_compute.host.claims.read()
             time.sleep(0.001)
 
     def test_capacity(self):

@@ -23,9 +23,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from mdev_migrate import testing
+from mdev_migrate import model, testing
 from mdev_migrate.compute import driver_host
-from mdev_migrate.ledger import FileStore
 from tests import builders, standin
 
 #: Instances that begin on the source, and those that may be booted.
@@ -44,8 +43,7 @@ class Destination(RuleBasedStateMachine):
         super().__init__()
         self.stack = contextlib.ExitStack()
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
-        self.folder = pathlib.Path(folder)
-        kernel = self.folder / "osrelease"
+        kernel = pathlib.Path(folder) / "osrelease"
         kernel.write_text("6.12.0\n")
         patches = self.stack.enter_context(pytest.MonkeyPatch.context())
         patches.setattr(driver_host, "_KERNEL", kernel)
@@ -153,8 +151,6 @@ class Destination(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        facts = self.cloud.destination.mdev_compute.host.facts()
-        self.cloud.stores["host-b"] = FileStore(self.folder, facts)
         self.cloud.destination = self.cloud.start(self.cloud.there)
         self.cloud.destination.init_host("host-b")
 
@@ -205,17 +201,24 @@ class Destination(RuleBasedStateMachine):
         driver = self.cloud.destination
         return standin.StockDriver._get_all_assigned_mediated_devices(driver)
 
+    @rule()
+    def remove_claims(self):
+        """Somebody removes all claims by hand."""
+        self.cloud.remove_claims()
+        self.look()
+
     @invariant()
     def no_mdev_is_two_guests(self):
         if not hasattr(self, "cloud"):
             return
         self.cloud.here.group.check_invariants()
-        with self.cloud.stores["host-b"].edit() as claims:
-            claimed = [
-                (mdev.uuid, holder)
-                for holder, claim in claims.items()
-                for mdev in claim.plan.mdevs
-            ]
+        claims = self.cloud.claims()
+        assert claims.strange == ()
+        claimed = [
+            (mdev.uuid, claim.instance_uuid)
+            for claim in claims.all
+            for mdev in claim.mdevs
+        ]
         assert len({uuid for uuid, _ in claimed}) == len(claimed)
         assigned = self._assigned()
         for uuid, holder in claimed:
@@ -229,6 +232,7 @@ class Destination(RuleBasedStateMachine):
                     self._over(number)
                 self.look()
                 assert self.cloud.claimed() == {}
+                assert self.cloud.claims() == model.Claims()
                 assert self.cloud.there.unusable_mdevs() == set()
                 self.no_mdev_is_two_guests()
         finally:

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does every claim end, whatever way its migration went?"""
 
-import dataclasses
-import time
-
 import libvirt
 import pytest
 
-from mdev_migrate import exception, testing
-from mdev_migrate.ledger import FileStore
+from mdev_migrate import model, testing
+from mdev_migrate.core import claim_xml
 from tests import builders, standin
 
 ONE = builders.uuid(1)
@@ -29,22 +26,9 @@ def _ends(cloud):
     return cloud.destination.get_available_resource("node")
 
 
-def _count_reads(cloud):
-    """Return a list that grows whenever the ledger is opened."""
-    reads = []
-    store = cloud.stores["host-b"]
-    edit = store.edit
-
-    def counted():
-        reads.append(1)
-        return edit()
-
-    store.edit = counted
-    return reads
-
-
-def _over(cloud, status="over", destination=None):
-    cloud.migrations[cloud.migration().uuid] = (status, destination)
+def _calls(cloud):
+    """Return the names of the calls to the destination's libvirt."""
+    return [name for _, name in cloud.there.calls]
 
 
 class TestEnded:
@@ -52,7 +36,7 @@ class TestEnded:
 
     def test_over(self, cloud, which):
         """An abort in the queue, a restart of the source: all is undone."""
-        _over(cloud)
+        cloud.over()
 
         _ends(cloud)
 
@@ -60,7 +44,7 @@ class TestEnded:
 
     def test_went_elsewhere(self, cloud, which):
         """Ports could not be bound here, and another host was chosen."""
-        _over(cloud, "running", "host-c")
+        cloud.over(destination="host-c")
 
         _ends(cloud)
 
@@ -69,7 +53,7 @@ class TestEnded:
     @pytest.mark.parametrize("destination", [None, "host-b"])
     def test_under_way(self, cloud, which, destination):
         """The claim of a migration that comes here is left alone."""
-        _over(cloud, "running", destination)
+        cloud.migrations[cloud.migration().uuid] = ("running", destination)
         before = cloud.claimed()
 
         _ends(cloud)
@@ -81,7 +65,7 @@ class TestEnded:
         """Its last step was lost: the claim ends, the guest keeps its mdev."""
         target = cloud.data.target_mdevs[ONE]
         cloud.there.add_guest("vm", which.uuid, [target])
-        _over(cloud)
+        cloud.over()
 
         _ends(cloud)
 
@@ -98,74 +82,95 @@ class TestEnded:
         assert cloud.claimed() == before
         assert "A claim may have ended" in caplog.text
 
-    def test_claim_of_the_command(self, cloud, which):
-        """One that belongs to no migration of Nova's is not Nova's to end."""
-        claim = cloud.destination.mdev_compute.service.claims.get(which.uuid)
-        with cloud.stores["host-b"].edit() as claims:
-            claims[which.uuid] = dataclasses.replace(
-                claim, note=dataclasses.replace(claim.note, migration="")
-            )
-        _over(cloud)
+    @pytest.fixture
+    def commands(self, cloud):
+        """Return a claim of the command, for an instance of Nova's."""
+        claim = builders.claim(
+            builders.target(builders.mdev(0x77)),
+            instance_uuid=standin.instance().uuid,
+        )
+        host = cloud.destination.mdev_compute.host
+        host.claims.define(claim, claim_xml.Form())
+        return claim
 
+    def test_claim_of_the_command(self, cloud, commands):
+        """One that belongs to no migration of Nova's is not Nova's to end."""
+        _ends(cloud)
+        cloud.roll_back(standin.instance(), None)
+
+        assert cloud.claims().all == (commands,)
+        assert cloud.claimed() == {
+            commands.instance_uuid: [commands.mdevs[0].uuid]
+        }
+
+    def test_claim_of_the_command_outlives_an_arrival(self, cloud, commands):
+        """Nor does Nova's guest that arrives end it."""
         _ends(cloud)
 
-        assert which.uuid in cloud.claimed()
+        cloud.arrive(standin.instance())
 
-    def test_claim_of_the_command_outlives_an_arrival(self, cloud, which):
-        """Nor does Nova's guest that arrives end it."""
-        table = cloud.destination.mdev_compute.service.claims
-        claim = table.get(which.uuid)
-        with cloud.stores["host-b"].edit() as claims:
-            claims[which.uuid] = dataclasses.replace(
-                claim, note=dataclasses.replace(claim.note, migration="")
-            )
+        assert cloud.claims().all == (commands,)
 
-        cloud.arrive(which)
+    def test_claim_of_the_command_refuses(self, cloud, commands):
+        """Who migrates the instance by hand is not disturbed."""
+        with pytest.raises(standin.Refused, match="claim-held"):
+            cloud.check(standin.instance(), types=TYPES)
 
-        assert table.get(which.uuid).plan == claim.plan
+        assert cloud.claims().all == (commands,)
 
     def test_read_once(self, cloud):
-        """A period without claims reads the ledger once."""
-        reads = _count_reads(cloud)
+        """A period without claims asks libvirt once."""
+        cloud.there.faults.forget_calls()
 
         _ends(cloud)
 
-        assert len(reads) == 1
+        assert _calls(cloud) == ["listAllDomains"]
 
-    def test_not_read_for_a_boot_without_mdevs(self, cloud):
-        """Nor is Nova's lock held for it."""
-        reads = _count_reads(cloud)
+    def test_host_without_mdev_types(self, cloud, which):
+        """It is asked nothing, and nothing is said."""
+        cloud.destination.types.clear()
+        cloud.destination = cloud.start(cloud.there)
+        cloud.destination.types.clear()
+        cloud.there.faults.forget_calls()
+
+        cloud.destination.mdev_compute.ends.drop_ended()
+        _ends(cloud)
+
+        assert _calls(cloud) == []
+
+    def test_nothing_is_asked_for_guests_without_mdevs(self, cloud):
+        """Whatever is done with one, libvirt may be silent."""
+        which = standin.plain_instance(5)
         nothing = {standin.ROOT: {"resources": {"VCPU": 1}}}
+        driver = cloud.destination
+        cloud.there.faults.forget_calls()
         for allocated in (nothing, {}, None):
-            cloud.destination.spawn(
-                None,
-                standin.plain_instance(5),
-                None,
-                None,
-                None,
-                allocated,
-            )
-            cloud.there.open().lookupByUUIDString(
-                builders.instance(5)
-            ).destroy()
-            cloud.there.open().lookupByUUIDString(
-                builders.instance(5)
-            ).undefine()
+            driver._allocate_mdevs(allocated)
+        driver.post_live_migration_at_destination(None, which, None)
+        driver.rollback_live_migration_at_destination(None, which, None, None)
+        driver.cleanup_lingering_instance_resources(which)
+        driver.check_source_migrate_data_at_dest(
+            None, which, standin.MigrateData(), None, None, nothing
+        )
 
-        assert reads == []
+        assert _calls(cloud) == []
 
-    def test_when_it_was_made(self, cloud, which):
-        """People are told how old a claim is."""
-        claim = cloud.destination.mdev_compute.service.claims.get(which.uuid)
+    def test_whose_it_is(self, cloud, which):
+        """People are told, and a service that starts anew."""
+        (claim,) = cloud.claims().all
 
-        assert 0 <= time.time() - claim.note.since < 60
+        assert claim.instance_uuid == which.uuid
+        assert claim.migration == cloud.migration().uuid
+        assert claim.owner == "nova-compute on host-b"
+        assert claim.source == "host-a"
+        assert claim.step is model.Step.PREPARE
 
     def test_next_check_makes_room(self, cloud, which):
         """Leftovers do not refuse the next guest on a full parent."""
         cloud.check(
             standin.instance(3), types=TYPES, migration=cloud.migration(2)
         )
-        _over(cloud)
+        cloud.over()
 
         cloud.check(
             standin.instance(4), types=TYPES, migration=cloud.migration(3)
@@ -178,7 +183,7 @@ class TestEnded:
 
     def test_trouble_does_not_stop_the_service(self, cloud, which, caplog):
         """libvirt fails while undoing: the host's resources are told."""
-        _over(cloud)
+        cloud.over()
         error = testing.libvirt_error(libvirt.VIR_ERR_RPC, "hiccup")
         cloud.there.faults.on("listAllDevices", testing.fail(error))
 
@@ -187,42 +192,37 @@ class TestEnded:
         assert "hiccup" in caplog.text
         assert which.uuid in cloud.claimed()
 
-    def test_ledger_unusable(self, kernel, caplog):
-        """Guests without mdevs need no ledger, nor does their host."""
+    def test_trouble_is_said_once(self, cloud, caplog):
+        """And again when it is another, or comes again."""
+        for words in ("one", "one", "two", None, "two"):
+            if words:
+                error = testing.libvirt_error(libvirt.VIR_ERR_RPC, words)
+                cloud.there.faults.on("listAllDomains", testing.fail(error))
+            _ends(cloud)
 
-        class Unusable:
-            def edit(self):
-                raise exception.LedgerUnusable("/nowhere", "read-only")
-
-        cloud = standin.Cloud(standin.MixedDriver, **{"host-b": Unusable()})
-
-        assert _ends(cloud) == {"name": "node"}
-        assert "read-only" in caplog.text
+        said = [m for m in caplog.messages if "Claims cannot be read" in m]
+        assert len(said) == 3
+        assert ["one" in message for message in said] == [True, False, False]
 
 
 class TestRestart:
     """The compute service of the destination starts anew."""
 
     @pytest.fixture
-    def kept(self, cloud, tmp_path):
-        """Return the computes, with claims in files."""
-        facts = cloud.destination.mdev_compute.host.facts()
-        cloud.stores["host-b"] = FileStore(tmp_path, facts)
-        cloud.destination = cloud.start(cloud.there)
+    def kept(self, cloud):
+        """Return the computes, with a claim."""
         cloud.data = cloud.check(standin.instance(), types=TYPES)
         return cloud
 
-    def _restart(self, cloud, tmp_path):
-        facts = cloud.destination.mdev_compute.host.facts()
-        cloud.stores["host-b"] = FileStore(tmp_path, facts)
+    def _restart(self, cloud):
         cloud.destination = cloud.start(cloud.there)
         cloud.destination.init_host("host-b")
 
-    def test_claim_lives_on(self, kept, tmp_path):
+    def test_claim_lives_on(self, kept):
         """The mdevs of a migration under way are given to nobody else."""
         before = kept.claimed()
 
-        self._restart(kept, tmp_path)
+        self._restart(kept)
 
         assert kept.claimed() == before != {}
         mdevs = kept.destination.spawn(
@@ -230,40 +230,175 @@ class TestRestart:
         )
         assert mdevs != list(kept.data.target_mdevs.values())
 
-    def test_migration_goes_on(self, kept, tmp_path):
+    def test_migration_goes_on(self, kept):
         """It can be prepared, and rolled back."""
-        self._restart(kept, tmp_path)
+        self._restart(kept)
 
         kept.prepare(standin.instance(), kept.data)
         kept.roll_back(standin.instance(), kept.data)
 
         assert (kept.there.all_mdevs(), kept.claimed()) == ([], {})
 
-    def test_ended_meanwhile(self, kept, tmp_path):
+    def test_ended_meanwhile(self, kept):
         """What is over by now is undone when the service starts."""
-        _over(kept)
+        kept.over()
 
-        self._restart(kept, tmp_path)
+        self._restart(kept)
 
         assert (kept.there.all_mdevs(), kept.claimed()) == ([], {})
+        assert kept.claims() == model.Claims()
 
-    def test_host_rebooted(self, kept, tmp_path):
+    def test_host_rebooted(self, kept):
         """Its mdevs are gone: Nova must not look for those only claimed."""
         for mdev in kept.there.all_mdevs():
             device = kept.there.open().nodeDeviceLookupByName(mdev.name)
             device.destroy()
 
-        self._restart(kept, tmp_path)
+        self._restart(kept)
 
         assert set(kept.claimed()) == {standin.instance().uuid}
 
-    def test_claims_count_afterwards(self, kept, tmp_path):
+    def test_claims_count_afterwards(self, kept):
         """Only the start itself does without them."""
-        self._restart(kept, tmp_path)
+        self._restart(kept)
 
         found = kept.destination._get_all_assigned_mediated_devices()
 
         assert list(found) == list(kept.data.target_mdevs.values())
+
+
+class TestDisagreement:
+    """Claims in memory and in libvirt are not the same any more."""
+
+    def test_removed_by_hand(self, cloud, which):
+        """What is still needed is written again."""
+        before = cloud.claims()
+        cloud.remove_claims()
+
+        _ends(cloud)
+
+        assert cloud.claims() == before
+
+    def test_damaged(self, cloud, which):
+        """So is one that cannot be read any more."""
+        before = cloud.claims()
+        for domain in cloud.there.open().listAllDomains():
+            domain.setMetadata(
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                None,
+                claim_xml.KEY,
+                claim_xml.NAMESPACE,
+                libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+            )
+        assert cloud.claims().all == ()
+
+        _ends(cloud)
+
+        assert cloud.claims() == before
+
+    def test_boot_meanwhile(self, cloud, which):
+        """A boot is not given what a running migration holds."""
+        cloud.remove_claims()
+
+        booted = cloud.destination.spawn(
+            None, standin.instance(5), None, None, None, standin.allocations()
+        )
+
+        assert set(booted).isdisjoint(cloud.data.target_mdevs.values())
+
+    def test_preparation(self, cloud, which):
+        """The guest can come: its claim is written before it does."""
+        cloud.remove_claims()
+
+        cloud.prepare(which, cloud.data)
+
+        (claim,) = cloud.claims().all
+        assert claim.step is model.Step.MIGRATE
+
+    def test_taken_by_the_command(self, cloud, which):
+        """It cannot come any more if somebody else has claimed its mdev."""
+        target = cloud.data.target_mdevs[ONE]
+        cloud.remove_claims()
+        mdev = cloud.there.mdevs()[target]
+        theirs = builders.claim(
+            builders.target(
+                model.Mdev(target, mdev.mdev_type, mdev.parent), domain=0x99
+            )
+        )
+        host = cloud.destination.mdev_compute.host
+        host.claims.define(theirs, claim_xml.Form())
+
+        with pytest.raises(standin.Refused, match="claim-taken"):
+            cloud.prepare(which, cloud.data)
+
+    def test_undone(self, cloud, which):
+        """What was created is removed by who created it."""
+        cloud.remove_claims()
+
+        cloud.roll_back(which, cloud.data)
+
+        assert (cloud.there.all_mdevs(), cloud.claimed()) == ([], {})
+        assert cloud.claims() == model.Claims()
+
+    def test_both_lost(self, cloud, which):
+        """A boot has it then, and keeps it, whatever comes late."""
+        target = cloud.data.target_mdevs[ONE]
+        cloud.remove_claims()
+        cloud.destination = cloud.start(cloud.there)
+        cloud.destination.init_host("host-b")
+
+        booted = cloud.destination.spawn(
+            None, standin.instance(5), None, None, None, standin.allocations()
+        )
+        cloud.roll_back(which, cloud.data)
+
+        assert booted == [target]
+        assert list(cloud.there.mdevs()) == booted
+
+    def test_kept_by_libvirt(self, cloud, which):
+        """A release that failed is made up for."""
+        error = testing.libvirt_error(libvirt.VIR_ERR_RPC, "hiccup")
+        cloud.there.add_guest(
+            "vm", which.uuid, list(cloud.data.target_mdevs.values())
+        )
+        cloud.there.faults.on("undefine", testing.fail(error))
+
+        cloud.arrive(which)
+        cloud.over()
+        _ends(cloud)
+
+        assert cloud.claims() == model.Claims()
+        assert cloud.claimed() == {}
+
+    def test_started_by_mistake(self, cloud, which):
+        """Nova sees a claim that runs, as it does any domain."""
+        host = cloud.destination._host
+        assert host.list_guests(only_running=False) == []
+        cloud.there.open().listAllDomains()[0].create()
+
+        (guest,) = host.list_guests(only_running=False)
+
+        assert guest._domain.isActive()
+
+
+class TestNoInstance:
+    """A claim is never taken for an instance."""
+
+    def test_not_listed(self, cloud, which):
+        """Neither running ones nor all."""
+        host = cloud.destination._host
+
+        for only_running in (True, False):
+            assert host.list_guests(only_running) == []
+            assert host.list_instance_domains(only_running) == []
+
+    def test_stock_beside_it(self, cloud, which):
+        """Stock code keeps off a claimed mdev, with the mixin gone."""
+        stock = cloud.driver_class.__bases__[1](cloud.destination.virtapi)
+
+        found = stock._get_all_assigned_mediated_devices()
+
+        assert list(found) == list(cloud.data.target_mdevs.values())
 
 
 class TestRemoval:
@@ -322,10 +457,6 @@ class TestRecycling:
         cloud.there.faults.forget_calls()
         assert list(data.target_mdevs.values()) == [SPARE]
 
-    @staticmethod
-    def _calls(cloud):
-        return [name for _, name in cloud.there.calls]
-
     def test_transient(self, cloud):
         """It is destroyed: Nova creates one when it needs one."""
         self._reuse(cloud, defined=False)
@@ -345,9 +476,8 @@ class TestRecycling:
 
         cloud.roll_back(standin.instance(), None)
 
-        calls = self._calls(cloud)
+        calls = _calls(cloud)
         assert calls.index("destroy") < calls.index("create")
-        assert "undefine" not in calls
         (after,) = cloud.there.all_mdevs()
         assert (after.uuid, after.active, after.persistent) == (
             before.uuid,

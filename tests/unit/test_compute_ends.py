@@ -5,16 +5,12 @@ import threading
 
 import pytest
 
-from mdev_migrate import exception, model, testing
-from mdev_migrate.core import allocation, claims
+from mdev_migrate import libvirt_host, model, testing
+from mdev_migrate.core import claim_xml
 from tests import builders, standin
 
 ONE, SPARE = builders.uuid(1), builders.uuid(0xB0)
 TYPES = {ONE: standin.TYPE}
-
-
-def _over(cloud):
-    cloud.migrations[cloud.migration().uuid] = ("over", None)
 
 
 def _look(cloud):
@@ -36,10 +32,6 @@ def _refused(cloud, which, data):
     return False
 
 
-def _unreadable():
-    raise exception.LedgerUnusable("/ledger", "locked")
-
-
 @pytest.fixture
 def claimed(cloud):
     """Return two computes; the destination has a claim for an instance."""
@@ -57,7 +49,7 @@ class TestArrived:
         claimed.there.add_guest(
             "vm", standin.instance().uuid, [claimed.target], running=False
         )
-        _over(claimed)
+        claimed.over()
 
         _look(claimed)
 
@@ -69,7 +61,7 @@ class TestArrived:
         claimed.prepare(standin.instance(), claimed.data)
         which = standin.instance()
         claimed.there.add_guest("vm", which.uuid, [claimed.target])
-        _over(claimed)
+        claimed.over()
         claimed.destination.during_boot = lambda: _look(claimed)
 
         claimed.destination._hard_reboot(None, which)
@@ -81,7 +73,7 @@ class TestArrived:
         which = standin.instance()
         claimed.prepare(which, claimed.data)
         claimed.there.add_guest("vm", which.uuid, [claimed.target])
-        _over(claimed)
+        claimed.over()
         host = claimed.destination.mdev_compute.host
         find_guest = host.find_guest
         looked, rebooted = threading.Event(), threading.Event()
@@ -110,7 +102,7 @@ class TestArrived:
         assert claimed.claimed() == {}
 
     def test_running_but_told_to_be_undone(self, claimed):
-        """What a guest is active on is neither undefined nor destroyed."""
+        """What a guest runs on is neither undefined nor destroyed."""
         which = standin.instance()
         claimed.prepare(which, claimed.data)
         claimed.there.add_guest("vm", which.uuid, [claimed.target])
@@ -119,7 +111,7 @@ class TestArrived:
         claimed.destination.mdev_compute.ends.undo(which.uuid)
 
         assert _defined(claimed) == before
-        assert claimed.claimed() == {which.uuid: [claimed.target]}
+        assert claimed.claimed() == {}
 
 
 class TestTakenByAnother:
@@ -132,14 +124,16 @@ class TestTakenByAnother:
         data = cloud.check(which, types=TYPES)
         cloud.target = data.target_mdevs[ONE]
         cloud.prepare(which, data)
+        # As when the mixin was away for a while, and the claim as well.
+        cloud.kept = cloud.claims().all[0]
+        cloud.remove_claims()
         cloud.destination = cloud.start(cloud.there)
-        store = cloud.stores["host-b"]
-        edit, store.edit = store.edit, _unreadable
         cloud.booted = cloud.destination.spawn(
             None, other, None, None, None, standin.allocations()
         )
-        store.edit = edit
-        _over(cloud)
+        host = cloud.destination.mdev_compute.host
+        host.claims.define(cloud.kept, claim_xml.Form())
+        cloud.over()
         return cloud
 
     def test_shut_off(self, taken):
@@ -158,13 +152,14 @@ class TestTakenByAnother:
         which = standin.instance()
         data = cloud.check(which, types=TYPES)
         cloud.prepare(which, data)
+        kept = cloud.claims().all[0]
+        cloud.remove_claims()
         cloud.destination = cloud.start(cloud.there)
-        store = cloud.stores["host-b"]
-        edit, store.edit = store.edit, _unreadable
-        _over(cloud)
+        cloud.over()
 
         def during():
-            store.edit = edit
+            host = cloud.destination.mdev_compute.host
+            host.claims.define(kept, claim_xml.Form())
             _look(cloud)
 
         cloud.destination.during_boot = during
@@ -227,7 +222,7 @@ class TestOnItsWay:
 
     def test_claim_stays_while_half_of_it_is_here(self, leaving):
         """An mdev with half a state in it is not given to others."""
-        _over(leaving)
+        leaving.over()
 
         _look(leaving)
 
@@ -235,7 +230,7 @@ class TestOnItsWay:
 
     def test_recycled_when_it_has_gone(self, leaving):
         """Then it is made anew, and given to others."""
-        _over(leaving)
+        leaving.over()
         _look(leaving)
 
         self._abort(leaving)
@@ -292,7 +287,7 @@ class TestOneByOne:
             return remove(mdev)
 
         host.remove_mdev = wait
-        _over(claimed)
+        claimed.over()
         undoing = standin.in_thread(
             lambda: claimed.roll_back(standin.instance(), claimed.data)
         )
@@ -312,11 +307,10 @@ class TestOneByOne:
 
     def test_two_rollbacks(self, claimed):
         """Who comes second waits for its turn, and finds nothing to do."""
-        service = claimed.destination.mdev_compute.service
         host = claimed.destination.mdev_compute.host
-        remove, get = host.remove_mdev, service.claims.get
+        remove = host.remove_mdev
         at_it, go_on = threading.Event(), threading.Event()
-        removed, second = [], threading.Event()
+        removed = []
 
         def wait(mdev):
             removed.append(mdev.uuid)
@@ -324,13 +318,7 @@ class TestOneByOne:
             assert go_on.wait(10)
             return remove(mdev)
 
-        def look(instance_uuid):
-            found = get(instance_uuid)
-            if at_it.is_set():
-                second.set()
-            return found
-
-        host.remove_mdev, service.claims.get = wait, look
+        host.remove_mdev = wait
 
         def undo():
             claimed.roll_back(standin.instance(), claimed.data)
@@ -338,12 +326,13 @@ class TestOneByOne:
         undoing = standin.in_thread(undo)
         assert at_it.wait(10)
         again = standin.in_thread(undo)
-        assert second.wait(10)
         again.join(0.2)
+        waited = again.is_alive()
         go_on.set()
         undoing.join()
         again.join()
 
+        assert waited
         assert removed == [claimed.target]
         assert claimed.claimed() == {}
 
@@ -360,7 +349,7 @@ class TestOneByOne:
             lambda: claimed.roll_back(standin.instance(), claimed.data)
         )
         assert at_it.wait(10)
-        _over(claimed)
+        claimed.over()
 
         checking = standin.in_thread(
             lambda: claimed.check(
@@ -386,6 +375,7 @@ class TestLate:
         which = standin.instance()
         older = claimed.data
         older.migration = claimed.migration()
+        claimed.over()
         newer = claimed.check(
             which, types=TYPES, migration=claimed.migration(2)
         )
@@ -403,27 +393,25 @@ class TestLate:
         with pytest.raises(standin.Refused, match="target-mdevs-raced"):
             claimed.prepare(standin.instance(), claimed.data)
 
-    def test_preparation_during_the_undoing(self, cloud):
+    def test_preparation_during_the_undoing(self, claimed):
         """What is being undone for one guest is not sent to it as well."""
         which = standin.instance()
-        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
-        data = cloud.check(which, types=TYPES)
-        service = cloud.destination.mdev_compute.service
-        roll_back = service.roll_back
+        host = claimed.destination.mdev_compute.host
+        remove = host.remove_mdev
         at_it, go_on = threading.Event(), threading.Event()
 
-        def slow(*args, **kwargs):
+        def slow(mdev):
             at_it.set()
             assert go_on.wait(10)
-            return roll_back(*args, **kwargs)
+            return remove(mdev)
 
-        service.roll_back = slow
-        _over(cloud)
-        looking = standin.in_thread(lambda: _look(cloud))
+        host.remove_mdev = slow
+        claimed.over()
+        looking = standin.in_thread(lambda: _look(claimed))
         assert at_it.wait(10)
         prepared = []
         preparing = standin.in_thread(
-            lambda: prepared.append(_refused(cloud, which, data))
+            lambda: prepared.append(_refused(claimed, which, claimed.data))
         )
         preparing.join(0.2)
         go_on.set()
@@ -431,7 +419,7 @@ class TestLate:
         preparing.join()
 
         assert prepared == [True]
-        assert cloud.claimed() == {}
+        assert claimed.claimed() == {}
 
     def test_preparation_of_an_older_migration(self, cloud):
         """The claim of the next migration is not taken for its own."""
@@ -439,6 +427,7 @@ class TestLate:
         cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
         older = cloud.check(which, types=TYPES)
         older.migration = cloud.migration()
+        cloud.over()
         newer = cloud.check(which, types=TYPES, migration=cloud.migration(2))
         newer.migration = cloud.migration(2)
 
@@ -446,17 +435,19 @@ class TestLate:
         assert _refused(cloud, which, older)
         assert not _refused(cloud, which, newer)
 
-    def test_rollback_during_the_preparation(self, claimed):
+    def test_rollback_during_the_preparation(self, claimed, monkeypatch):
         """So it is if it gives up while the mdevs are waited for."""
         which = standin.instance()
-        service = claimed.destination.mdev_compute.service
-        await_targets = service.await_targets
+        host = claimed.destination.mdev_compute.host
+        inventory = host.inventory
 
-        def give_up(uuids):
-            await_targets(uuids)
+        def give_up():
+            host.inventory = inventory
             claimed.roll_back(which, claimed.data)
+            return found
 
-        service.await_targets = give_up
+        found = inventory()
+        host.inventory = give_up
 
         with pytest.raises(standin.Refused, match="target-mdevs-raced"):
             claimed.prepare(which, claimed.data)
@@ -476,7 +467,7 @@ class TestCreation:
 
         cloud.destination.init_host("host-b")
         claimed = list(cloud.claimed().values())
-        _over(cloud)
+        cloud.over()
         _look(cloud)
 
         assert claimed == [made]
@@ -500,12 +491,11 @@ class TestCreation:
 
         def slow(driver, parent, uuid=None):
             if standin.instance().uuid in cloud.claimed_now():
-                _over(cloud)
+                cloud.over()
                 standin.in_thread(lambda: _look(cloud)).join()
             return create(driver, parent, uuid)
 
-        table = claims.ClaimTable(cloud.stores["host-b"])
-        cloud.claimed_now = table.all
+        cloud.claimed_now = cloud.claimed
         monkeypatch.setattr(stock, "_create_new_mediated_device", slow)
         return cloud
 
@@ -564,55 +554,90 @@ class TestAtOnce:
     def _claim(self, cloud, uuid):
         """Claim an mdev as the command does."""
         mdev = cloud.there.mdevs()[uuid]
-        plan = allocation.AllocationPlan(
-            reuse=(model.Mdev(uuid, mdev.mdev_type, mdev.parent),)
+        claim = builders.claim(
+            builders.target(model.Mdev(uuid, mdev.mdev_type, mdev.parent)),
+            instance_uuid=builders.instance(9),
         )
-        table = claims.ClaimTable(cloud.stores["host-b"])
-        with table.claim(builders.instance(9), lambda _: plan):
-            pass
+        host = libvirt_host.LibvirtHost(
+            cloud.there.uris[0], opener=cloud.there.group.open
+        )
+        host.claims.define(claim, claim_xml.Form())
+
+    def _once(self, cloud, act):
+        """Do something after Nova has chosen for the first time."""
+        driver = cloud.destination
+        stock = driver.stock_allocate_mdevs
+        acts = [act]
+
+        def allocate():
+            choose = stock().__wrapped__
+
+            def slow(driver, request):
+                chosen = choose(driver, request)
+                while acts:
+                    acts.pop()()
+                return chosen
+
+            return slow
+
+        driver.stock_allocate_mdevs = allocate
 
     def test_claimed_by_the_command_meanwhile(self, cloud):
-        """An mdev that was claimed a moment ago is not claimed again."""
+        """Another is chosen: there is room."""
         cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
-        driver = cloud.destination
-        choose = driver.mdev_compute.host.allocate
+        self._once(cloud, lambda: self._claim(cloud, SPARE))
 
-        def slow(request):
-            chosen = choose(request)
-            self._claim(cloud, SPARE)
-            return chosen
+        data = cloud.check(standin.instance(), types=TYPES)
 
-        driver.mdev_compute.host.allocate = slow
+        assert SPARE not in data.target_mdevs.values()
+        assert len(cloud.there.mdevs()) == 2
 
-        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+    def test_claimed_by_the_command_and_no_room(self, cloud):
+        """Only then is it refused, and nothing is left."""
+        for number in (0xB0, 0xB1):
+            cloud.there.add_mdev(
+                builders.uuid(number), standin.TYPE, standin.PARENT
+            )
+        self._claim(cloud, builders.uuid(0xB1))
+        self._once(cloud, lambda: self._claim(cloud, SPARE))
+
+        with pytest.raises(standin.Refused, match="too-few-mdevs"):
             cloud.check(standin.instance(), types=TYPES)
 
-        assert list(cloud.there.mdevs()) == [SPARE]
+        assert list(cloud.claimed()) == [builders.instance(9)]
+        assert len(cloud.there.mdevs()) == 2
 
     def test_checked_twice_at_once(self, cloud):
-        """What another check of the guest made is not forgotten."""
-        other = claims.Note(owner="other", migration=cloud.migration(2).uuid)
-        table = claims.ClaimTable(cloud.stores["host-b"])
-        driver = cloud.destination
-        choose = driver.mdev_compute.host.allocate
+        """Both are answered alike: one claim, which stays."""
+        answers, checks = [], []
 
-        def slow(request):
-            chosen = choose(request)
-            with cloud.stores["host-b"].edit() as found:
-                found[standin.instance().uuid] = claims.Claim(
-                    standin.instance().uuid,
-                    allocation.AllocationPlan(),
-                    note=other,
-                )
-            return chosen
+        def check():
+            data = cloud.check(standin.instance(), types=TYPES)
+            answers.append(data.target_mdevs)
 
-        cloud.there.add_mdev(SPARE, standin.TYPE, standin.PARENT)
-        driver.mdev_compute.host.allocate = slow
+        def again():
+            checks.append(standin.in_thread(check))
+            checks[0].join(0.2)
+
+        self._once(cloud, again)
+        check()
+        checks[0].join()
+
+        assert answers[0] == answers[1]
+        assert list(cloud.claimed().values()) == [list(answers[0].values())]
+        assert list(cloud.there.mdevs()) == list(answers[0].values())
+
+    def test_checked_for_another_migration(self, cloud):
+        """What the first was answered is not removed while it may be used."""
+        first = cloud.check(standin.instance(), types=TYPES)
 
         with pytest.raises(standin.Refused, match="claim-held"):
-            cloud.check(standin.instance(), types=TYPES)
+            cloud.check(
+                standin.instance(), types=TYPES, migration=cloud.migration(2)
+            )
 
-        assert table.get(standin.instance().uuid).note == other
+        cloud.prepare(standin.instance(), first)
+        assert list(cloud.there.mdevs()) == list(first.target_mdevs.values())
 
     def test_claimed_while_a_boot_waits(self, cloud):
         """A boot looks at the claims when it is its turn to choose."""
@@ -636,20 +661,20 @@ class TestAtOnce:
     def test_looked_at_before_and_told_after(self, cloud):
         """A look that took long does not hide a claim that was made since."""
         promises = cloud.destination.mdev_compute.promises
-        table = promises._table
-        read, go_on = threading.Event(), threading.Event()
-        all_claims = table.all
+        claims = cloud.destination.mdev_compute.host.claims
+        read = claims.read
+        looked, go_on = threading.Event(), threading.Event()
 
         def slow():
-            table.all = all_claims
-            found = all_claims()
-            read.set()
+            claims.read = read
+            found = read()
+            looked.set()
             assert go_on.wait(10)
             return found
 
-        table.all = slow
+        claims.read = slow
         looking = standin.in_thread(promises.refresh)
-        assert read.wait(10)
+        assert looked.wait(10)
         checking = standin.in_thread(
             lambda: cloud.check(standin.instance(), types=TYPES)
         )
@@ -659,3 +684,36 @@ class TestAtOnce:
         checking.join()
 
         assert list(cloud.claimed()) == [standin.instance().uuid]
+
+    def test_libvirt_does_not_answer(self, cloud):
+        """Guests without mdevs go on while a look waits for libvirt."""
+        claims = cloud.destination.mdev_compute.host.claims
+        waiting, go_on = threading.Event(), threading.Event()
+
+        def silent():
+            waiting.set()
+            assert go_on.wait(10)
+            return model.Claims()
+
+        claims.read = silent
+        looking = standin.in_thread(lambda: _look(cloud))
+        assert waiting.wait(10)
+        which = standin.plain_instance(5)
+        driver = cloud.destination
+        done = threading.Event()
+
+        def others():
+            driver.spawn(None, which, None, None, None, {})
+            driver.post_live_migration_at_destination(None, which, None)
+            driver.rollback_live_migration_at_destination(
+                None, which, None, None
+            )
+            driver._hard_reboot(None, which)
+            done.set()
+
+        standin.in_thread(others)
+        went_on = done.wait(5)
+        go_on.set()
+        looking.join()
+
+        assert went_on

@@ -57,7 +57,6 @@ class TestOptions:
         """They are safe without a thought."""
         assert dict(options.mdev_migrate) == {
             "max_downtime": 10_000,
-            "state_dir": "/var/lib/mdev-migrate",
             "listed_timeout": 10.0,
             "busy_timeout": 60.0,
         }
@@ -123,9 +122,6 @@ class TestStart:
             ("busy_timeout", "-inf"),
             ("busy_timeout", "-0.1"),
             ("busy_timeout", "soon"),
-            ("state_dir", ""),
-            ("state_dir", "claims"),
-            ("state_dir", "./claims"),
         ],
     )
     def test_refused(self, file, name, value):

@@ -7,7 +7,6 @@ import pytest
 
 from mdev_migrate.compute.boots import BOOTS, while_booting
 from mdev_migrate.compute.driver import MdevLiveMigrationMixin
-from mdev_migrate.compute.promises import ClaimedMdevs
 from tests import builders, standin
 
 #: Each hook, with the arguments that Nova may give beside context, instance.
@@ -247,25 +246,46 @@ class TestClaimedMdevs:
         assert (len(claimed), list(claimed)) == (1, [uuid])
         assert claimed.get(builders.instance(9)) is None
 
-    def test_pop(self, claimed):
-        """Stock code pops a claim, which the mixin's hook then ends."""
-        uuid = standin.instance().uuid
+    def test_each_method(self, cloud, claimed):
+        """All of a dict's methods do what they do, and come to an end."""
+        uuid, other = standin.instance().uuid, builders.instance(9)
 
+        assert isinstance(claimed, dict)
         assert claimed.pop(uuid, None) == [self.target]
-        assert claimed.pop(builders.instance(9), None) is None
-        assert uuid in claimed
+        assert claimed.pop(uuid, None) is None
+        claimed[other] = ["mdev"]
+        assert claimed.popitem() == (other, ["mdev"])
+        claimed.setdefault(other, []).append("mdev")
+        claimed.clear()
+        assert cloud.destination.instance_claimed_mdevs == {}
 
-    def test_ended_while_it_is_popped(self):
-        """A claim that ends between two looks is no error."""
-        looks = iter([{"instance": ["mdev"]}, {}])
-        claimed = ClaimedMdevs(lambda: next(looks))
+    def test_taken_out(self, cloud, claimed):
+        """What is taken out stays claimed, until its hook ends it."""
+        driver = cloud.destination
+        del claimed[standin.instance().uuid]
 
-        assert claimed.pop("instance", None) == ["mdev"]
+        found = driver._get_all_assigned_mediated_devices()
 
-    def test_nobody_else_claims(self, claimed):
-        """A claim without its migration could not be ended."""
-        with pytest.raises(TypeError, match="mixin alone"):
-            claimed[builders.instance(9)] = []
+        assert list(found) == [self.target]
+        cloud.roll_back(standin.instance(), None)
+        assert driver._get_all_assigned_mediated_devices() == {}
+
+    def test_put_in(self, cloud, claimed):
+        """What others put in is not given to anybody."""
+        other = builders.instance(9)
+        cloud.destination.instance_claimed_mdevs = {other: ["mdev"]}
+
+        found = cloud.destination._get_all_assigned_mediated_devices()
+
+        assert found == {"mdev": other, self.target: standin.instance().uuid}
+
+    def test_hidden(self, cloud, claimed):
+        """A guest is not rebuilt with what was claimed for it."""
+        which = standin.instance()
+
+        found = cloud.destination._get_all_assigned_mediated_devices(which)
+
+        assert found == {}
 
 
 class TestWhoHoldsWhat:

@@ -118,6 +118,7 @@ class TestSuccess:
     def test_checked_again(self, cloud):
         """An answer that was lost is forgotten, and what it made undone."""
         which, first = _checked(cloud)
+        cloud.over(1)
 
         second = cloud.check(which, migration=cloud.migration(2))
 
@@ -252,7 +253,7 @@ class TestRollback:
         which, data = _checked(cloud)
         target = data.target_mdevs[ONE]
 
-        with standin.using(cloud, which, target):
+        with standin.busy(cloud):
             cloud.roll_back(which, data)
             kept = cloud.claimed()
 
@@ -264,8 +265,9 @@ class TestRollback:
         which, data = _checked(cloud)
         target = data.target_mdevs[ONE]
 
-        with standin.using(cloud, which, target):
+        with standin.busy(cloud):
             cloud.roll_back(which, data)
+            cloud.over()
             with pytest.raises(standin.Refused, match="claim-held"):
                 cloud.check(which, migration=cloud.migration(2))
 

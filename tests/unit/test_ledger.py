@@ -22,7 +22,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mdev_migrate import exception, ledger, model
-from mdev_migrate.compute import conf
 from mdev_migrate.core import allocation, claims, ledger_text, phases
 from tests import builders
 
@@ -557,81 +556,6 @@ class TestOwners:
 
         assert not owners.lives(left.note)
         assert owners.lives(owners.adopt(left.note))
-
-    def test_of_nova(self, bench):
-        """A claim of Nova's is never anybody else's."""
-        owners = ledger.Owners(bench.folder, "test")
-
-        assert owners.lives(claims.Note(migration="x", over=True))
-
-    def test_unusable_folder(self):
-        """A folder that cannot be had is our error."""
-        owners = ledger.Owners(pathlib.Path("/dev/null/x"), "test")
-        note = claims.Note(token=builders.uuid(1))
-
-        with pytest.raises(exception.LedgerUnusable):
-            owners.note("vm", "a:///", "b:///")
-        with pytest.raises(exception.LedgerUnusable):
-            owners.lives(note)
-
-    def test_asking_makes_nothing(self, bench):
-        """Who has claimed nothing leaves no trace."""
-        owners = ledger.Owners(bench.folder, "test")
-
-        lives = owners.lives(claims.Note(token=builders.uuid(1)))
-        owners.close()
-
-        assert (lives, bench.folder.exists()) == (False, False)
-
-
-class TestDefaultFolder:
-    @pytest.fixture
-    def shared(self, tmp_path, monkeypatch):
-        """Return where all programs of the machine keep claims."""
-        shared = tmp_path / "lib" / "mdev-migrate"
-        shared.parent.mkdir()
-        monkeypatch.setattr(ledger, "SHARED", shared)
-        return shared
-
-    @pytest.fixture
-    def nobody(self, monkeypatch):
-        """Be a user who may write nowhere."""
-        monkeypatch.setattr(os, "access", lambda *_: False)
-
-    @pytest.mark.parametrize("exists", [True, False])
-    def test_shared(self, shared, exists):
-        """All share the folder that they may make, or that is there."""
-        if exists:
-            shared.mkdir()
-
-        assert ledger.default_folder() == shared
-
-    def test_closed(self, shared, nobody):
-        """A shared folder is not passed over by those who may not use it."""
-        shared.mkdir()
-
-        assert ledger.default_folder() == shared
-
-    def test_of_a_user(self, shared, nobody, monkeypatch):
-        """Where none is shared, a user has a folder of his own."""
-        monkeypatch.setenv("XDG_STATE_HOME", "/home/me/state")
-
-        assert str(ledger.default_folder()) == "/home/me/state/mdev-migrate"
-
-    def test_relative_is_ignored(self, shared, nobody, monkeypatch):
-        """A folder that depends on where one stands is none."""
-        monkeypatch.setenv("XDG_STATE_HOME", "state")
-        monkeypatch.setenv("HOME", "/home/me")
-
-        assert str(ledger.default_folder()) == (
-            "/home/me/.local/state/mdev-migrate"
-        )
-
-    def test_of_nova(self):
-        """Nova and the command look at the same place by default."""
-        (option,) = (o for o in conf.OPTIONS if o.name == "state_dir")
-
-        assert option.default == str(ledger.SHARED)
 
 
 class TestClaimTable:
