@@ -28,7 +28,7 @@
     |   |-- MdevCreationFailed, TargetMdevGone
     |   |-- MigrationFailed
     |   |   |-- MigrationDenied
-    |   |-- MigrationAborted, GuestNotOnTargets, GuestLost
+    |   |-- MigrationAborted, GuestNotOnTargets, GuestLost, GuestStopped
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
     |   |-- HostUnreachable, MdevBusy, DocumentUnreadable
@@ -1086,24 +1086,31 @@ class GuestNotOnTargets(MigrationError):
     """After the migration the guest does not have its target mdevs."""
 
     code = "guest-not-on-targets"
-    hint = "compare the guest's XML on the destination with the plan"
+    hint = (
+        "it has left the source, so do not start it there; look at it on the "
+        "destination, with 'virsh dominfo' and 'virsh dumpxml' and in its "
+        "QEMU log: what it holds there is left as it is"
+    )
 
     guest: str
     host: str
     reason: str
 
     def __str__(self) -> str:
-        return f"guest {self.guest} on {self.host}: {self.reason}"
+        return (
+            f"guest {self.guest} has arrived on {self.host}, but: "
+            f"{self.reason}"
+        )
 
 
 @dataclass(eq=False)
 class GuestLost(MigrationError):
-    """After the migration the guest is active on neither host."""
+    """The guest is active on neither host, and why is not known."""
 
     code = "guest-lost"
     hint = (
-        "somebody may have moved it to another host: look for it there, and "
-        "in its QEMU logs on both hosts, before you start it"
+        "it was stopped, or somebody moved it to another host: look for it "
+        "there, and in its QEMU logs on both hosts, before you start it"
     )
 
     guest: str
@@ -1112,7 +1119,31 @@ class GuestLost(MigrationError):
     def __str__(self) -> str:
         return (
             f"guest {self.guest}: is active on neither host after its "
-            f"migration failed: {self.reason}"
+            f"migration: {self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class GuestStopped(MigrationError):
+    """The guest was shut off on the source while it was being migrated.
+
+    :ivar how: in words, as "was shut down".
+    """
+
+    code = "guest-stopped"
+    hint = (
+        "its definition and its disks are where they were, and what was "
+        "prepared for it is undone: start it on the source when it is wanted"
+    )
+
+    guest: str
+    host: str
+    how: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: {self.how} on {self.host} while it was "
+            "being migrated, and is shut off there"
         )
 
 
@@ -1122,8 +1153,9 @@ class OutcomeUnknown(MigrationError):
 
     code = "outcome-unknown"
     hint = (
-        "the claim and the target mdevs are kept; when both hosts can be "
-        "reached again, run 'mdev-migrate recover'"
+        "start it on neither host before you have looked at both; its claim "
+        "and target mdevs are kept, so wherever it is it goes on, and "
+        "'mdev-migrate recover' ends them when both hosts can be reached"
     )
 
     guest: str
@@ -1131,7 +1163,7 @@ class OutcomeUnknown(MigrationError):
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest}: how its migration ended is not known: "
+            f"guest {self.guest}: whether it has moved is not known yet: "
             f"{self.reason}"
         )
 

@@ -58,6 +58,20 @@ _SUSPENDED = (
     libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
     libvirt.VIR_DOMAIN_PAUSED_CRASHED,
 )
+_NOT_ASKED = -1
+#: How a guest came to be shut off; a daemon that was restarted forgot it.
+_STOPPED = {
+    _NOT_ASKED: "",
+    libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN: "was stopped",
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "was shut down",
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "was stopped by force",
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: model.MIGRATED_AWAY,
+    libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "was saved to a file",
+    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "did not start",
+    libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT: "was reverted to a snapshot",
+    libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "was stopped as its daemon started",
+}
 #: How many answers are waited for at the same time, and for how few objects
 #: threads are not worth their start.
 _THREADS, _FEW = 16, 3
@@ -321,7 +335,7 @@ class _Facts(NamedTuple):
 #: States of a guest that is not paused, by whether it is active.
 _NOT_PAUSED = {
     True: (libvirt.VIR_DOMAIN_RUNNING, 0),
-    False: (libvirt.VIR_DOMAIN_SHUTOFF, 0),
+    False: (libvirt.VIR_DOMAIN_SHUTOFF, _NOT_ASKED),
 }
 
 
@@ -340,6 +354,7 @@ def _state(domain: Any) -> tuple[int, int]:
 def _read_guest(domain: Any, facts: _Facts) -> model.Guest:
     state, reason = facts.state
     paused = state == libvirt.VIR_DOMAIN_PAUSED
+    stopped = "" if facts.active else _STOPPED.get(reason, "was stopped")
     mdevs = [guest_xml.named_mdevs(text) for text in facts.texts]
     return model.Guest(
         name=str(domain.name()),
@@ -349,6 +364,7 @@ def _read_guest(domain: Any, facts: _Facts) -> model.Guest:
         suspended=paused and reason in _SUSPENDED,
         persistent=facts.persistent,
         mdevs=frozenset().union(*mdevs),
+        stopped=stopped,
     )
 
 

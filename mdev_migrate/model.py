@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 #: The only spelling of a UUID that passes a border of this package.
@@ -168,6 +168,10 @@ class WantedMdev:
     autostart: bool = False
 
 
+#: How a guest came to be shut off that was migrated to another host.
+MIGRATED_AWAY = "was migrated away"
+
+
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A guest that a host knows.
@@ -180,6 +184,8 @@ class Guest:
     :ivar persistent: has a definition that survives its shutdown.
     :ivar suspended: paused by somebody, or for an error of its own: what a
         guest whose memory is still coming in cannot be.
+    :ivar stopped: how it came to be shut off, in words as "was shut down";
+        empty if it is not, or nobody was asked.
     :ivar mdevs: UUIDs in its live and its inactive XML, in whatever way it
         names them.
     """
@@ -191,6 +197,7 @@ class Guest:
     persistent: bool
     mdevs: frozenset[str]
     suspended: bool = False
+    stopped: str = field(default="", compare=False)
 
 
 #: What a host lists.

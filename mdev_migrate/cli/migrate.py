@@ -320,12 +320,22 @@ def explain(outcome: Outcome) -> None:
         output.say(f"warning: {output.one_line(warning)}")
 
 
+#: Where a guest is after an error that tells it by itself, by its code.
+_WHERE = {
+    exception.OutcomeUnknown.code: (
+        "where it runs is not known, so nothing was undone"
+    ),
+    exception.GuestLost.code: "it is active on neither host",
+    exception.GuestStopped.code: (
+        "it is shut off on the source, all else was undone"
+    ),
+}
+
+
 def whereabouts(outcome: Outcome) -> str:
     """Return where the guest is after a migration that did not go well."""
-    if isinstance(outcome.error, exception.OutcomeUnknown):
-        return "where it runs is not known, so nothing was undone"
-    if isinstance(outcome.error, exception.GuestLost):
-        return "it is active on neither host"
+    if outcome.error is not None and outcome.error.code in _WHERE:
+        return _WHERE[outcome.error.code]
     targets = phases.TABLE[outcome.step or phases.Step.CONNECT].targets
     if targets is phases.Targets.NOTHING:
         return "nothing was changed on either host"

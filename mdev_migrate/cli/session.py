@@ -199,8 +199,8 @@ def exit_code(error: exception.MdevMigrateError | None) -> int:
     """Return the exit code for how a command ended.
 
     1 promises that the guest is where it was, save for GuestNotOnTargets
-    and GuestLost. Where it is not known how a migration ended, some host
-    does not answer, and the code says so.
+    and GuestLost, and for GuestStopped that it runs. Where it is not known
+    how a migration ended, some host does not answer, and the code says so.
     """
     match error:
         case None:

@@ -26,6 +26,18 @@ def has_come(guest: model.Guest | None) -> bool:
     return guest is not None and (guest.running or guest.suspended)
 
 
+def describe(guest: model.Guest | None, host: str, *, transient: bool) -> str:
+    """Return in words what a host knows of a guest that is not active.
+
+    :param transient: it had no definition when it was seen last.
+    """
+    if guest is not None:
+        how = f": it {guest.stopped}" if guest.stopped else ""
+        return f"on {host} it is shut off{how}"
+    known = f"{host} does not know it"
+    return f"{known}, for it has no definition" if transient else known
+
+
 def tell(
     source: model.Guest | None,
     destination: model.Guest | None,

@@ -64,6 +64,10 @@ _PARAMETERS: dict[str, type] = {
     "tls.destination": str,
 }
 _REPEATED = ("migrate_disks", "migrate_disks_detect_zeroes", "compression")
+_MIGRATED_AWAY = (
+    libvirt.VIR_DOMAIN_SHUTOFF,
+    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED,
+)
 #: libvirt 8.6.0 is the first to ask QEMU whether a guest may be migrated.
 _ASKS_QEMU = (8, 6, 0)
 
@@ -329,6 +333,7 @@ class Migration:
         persistent = guests.engine.is_persistent(self._guest)
         guests.stop(self._guest, detail)
         guests.forget(self._guest, self._state.completed)
+        guests.state(self._guest).reason = _MIGRATED_AWAY
         if persistent and self._request.has(
             libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
         ):

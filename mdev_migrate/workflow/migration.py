@@ -27,6 +27,7 @@ from mdev_migrate.core import (
     pairing,
     phases,
     precheck,
+    whereabouts,
 )
 from mdev_migrate.core.phases import Step
 from mdev_migrate.core.whereabouts import Whereabouts
@@ -46,11 +47,13 @@ from mdev_migrate.workflow.values import (
     Silent,
 )
 
+#: The guest is active on neither host.
+_GONE = (exception.GuestLost, exception.GuestStopped)
 #: Raised only after both hosts were asked: the guest is not on its targets.
 _STAYED = (
     exception.MigrationFailed,
     exception.MigrationAborted,
-    exception.GuestLost,
+    *_GONE,
 )
 
 
@@ -250,7 +253,7 @@ class GuestMigration:
                 error, _STAYED
             ):
                 raise
-            if not isinstance(error, exception.GuestLost):
+            if not isinstance(error, _GONE):
                 self._put_back(limit)
             for problem in self._destination.roll_back(
                 guest.instance_uuid,
@@ -267,8 +270,23 @@ class GuestMigration:
         targets: dict[str, str],
         limit: DowntimeLimit,
     ) -> Journey:
-        """Rewrite the guest's documents and set its downtime limit."""
+        """Rewrite the guest's documents and set its downtime limit.
+
+        :raises GuestStopped: if it was shut off since it was looked at.
+        """
         self._advance(Step.PREPARE, guest)
+        try:
+            return self._make_journey(guest, targets, limit)
+        except exception.LibvirtFailed:
+            settling.refuse_stopped(self._source, guest)
+            raise
+
+    def _make_journey(
+        self,
+        guest: model.Guest,
+        targets: dict[str, str],
+        limit: DowntimeLimit,
+    ) -> Journey:
         uuid = guest.instance_uuid
         rewrite = functools.partial(
             guest_xml.replace_mdevs, target_mdevs=targets
@@ -337,17 +355,22 @@ class GuestMigration:
             return
         if job.error is not None and not isinstance(job.error, Exception):
             raise job.error
-        found = settling.find_out(
-            self._source,
-            self._destination.host,
-            guest.instance_uuid,
-            self._destination.limits,
-            doubt_s=job.doubt_s,
-        )
+        try:
+            found = settling.find_out(
+                self._source,
+                self._destination.host,
+                guest.instance_uuid,
+                self._destination.limits,
+                doubt_s=job.doubt_s,
+            )
+        except exception.OutcomeUnknown as error:
+            raise exception.OutcomeUnknown(guest.name, error.reason) from error
         if found is Whereabouts.ARRIVED:
             self._warn(f"the guest arrived in spite of: {job.error}")
         elif found is Whereabouts.NOWHERE:
-            raise exception.GuestLost(guest.name, str(job.error))
+            raise settling.explain_loss(
+                self._source, self._destination.host, guest, str(job.error)
+            )
         elif aborted is not None:
             raise exception.MigrationAborted(guest.name, aborted)
         else:
@@ -394,7 +417,11 @@ class GuestMigration:
         there = settling.find(host, uuid)
         if there is None or not there.active:
             raise exception.GuestNotOnTargets(
-                guest.name, host.uri, "is not active there"
+                guest.name,
+                host.uri,
+                whereabouts.describe(
+                    there, "that host", transient=not guest.persistent
+                ),
             )
         if not there.running:
             self._warn(

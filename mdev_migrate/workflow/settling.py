@@ -80,6 +80,43 @@ def tell(
     return whereabouts.tell(here, there, job=job)
 
 
+def explain_loss(
+    source: Host, destination: Host, guest: model.Guest, reason: str
+) -> exception.MigrationError:
+    """Return the error for a guest that is active on neither host.
+
+    :param guest: as it was before.
+    :param reason: what libvirt said of its migration.
+    """
+    here, there = (
+        _look(host, guest.instance_uuid) for host in (source, destination)
+    )
+    if here is not None and here.stopped not in ("", model.MIGRATED_AWAY):
+        return exception.GuestStopped(guest.name, source.uri, here.stopped)
+    said = [
+        whereabouts.describe(found, host.uri, transient=not guest.persistent)
+        for found, host in ((here, source), (there, destination))
+    ]
+    return exception.GuestLost(guest.name, "; ".join((*said, reason)))
+
+
+def refuse_stopped(source: Host, guest: model.Guest) -> None:
+    """See whether a guest that was not sent yet is still active.
+
+    :raises GuestStopped: if it is shut off.
+    """
+    here = _look(source, guest.instance_uuid)
+    if here is not None and here.stopped:
+        raise exception.GuestStopped(guest.name, source.uri, here.stopped)
+
+
+def _look(host: Host, instance_uuid: str) -> model.Guest | None:
+    """Return a guest, None also if the host cannot be asked any more."""
+    with contextlib.suppress(exception.MdevMigrateError):
+        return find(host, instance_uuid)
+    return None
+
+
 def find_arrived(
     source: Host, destination: Host, instance_uuid: str
 ) -> Whereabouts:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What if a guest is shut down, by its user or otherwise, on its way?"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+import pytest
+
+from mdev_migrate import exception, testing
+from mdev_migrate.workflow import Outcome
+from tests import scenes
+
+PHASES = [
+    ("begin", 0),
+    ("prepare", 0),
+    ("copy", 1),
+    ("copy", 2),
+    ("load", 0),
+    ("finish", 0),
+]
+
+
+def _migrate_and(
+    scene: scenes.Scene, act: Callable[[], Any], phase: tuple[str, int]
+) -> Outcome:
+    """Migrate the guest and do something when it comes to a step."""
+    ended: list[Outcome] = []
+    with scene.group.hold(*phase) as gate:
+        thread = threading.Thread(target=lambda: ended.append(scene.migrate()))
+        thread.start()
+        gate.wait_reached()
+        act()
+    thread.join()
+    return ended[0]
+
+
+def _stop(scene: scenes.Scene) -> None:
+    scene.here.open().lookupByName("vm").destroy()
+
+
+def _text(outcome: Outcome) -> str:
+    assert outcome.error is not None
+    return f"{outcome.error} | {outcome.error.hint}"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_it_is_shut_off_on_the_source(phase):
+    """That is said, and nobody is sent to look for it elsewhere."""
+    scene = scenes.Scene(["mtty-1"], ["mtty-1"])
+
+    outcome = _migrate_and(scene, lambda: _stop(scene), phase)
+
+    assert isinstance(outcome.error, exception.GuestStopped)
+    assert "was stopped by force on qemu+tls://host-a" in _text(outcome)
+    assert "another host" not in _text(outcome)
+    assert scene.claimed() == {}
+    assert list(scene.there.mdevs()) == [scenes.builders.uuid(scenes.SPARE)]
+    assert scene.there.unusable_mdevs() == set()
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN, "was shut down"),
+        (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, "crashed"),
+        (libvirt.VIR_DOMAIN_SHUTOFF_SAVED, "was saved to a file"),
+        (libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, "was stopped"),
+        (99, "was stopped"),
+    ],
+)
+def test_how(reason, words):
+    """libvirt's reason is told."""
+    scene = scenes.Scene(["mtty-1"])
+
+    def stop() -> None:
+        _stop(scene)
+        state = scene.here.guests.state(scenes.builders.INSTANCE)
+        state.reason = (libvirt.VIR_DOMAIN_SHUTOFF, reason)
+
+    outcome = _migrate_and(scene, stop, ("copy", 1))
+
+    assert isinstance(outcome.error, exception.GuestStopped)
+    assert f"guest vm: {words} on " in str(outcome.error)
+
+
+def test_transient_guest():
+    """It is gone when it stops, and both possibilities are named."""
+    scene = scenes.Scene(["mtty-1"], persistent=False)
+
+    outcome = _migrate_and(scene, lambda: _stop(scene), ("copy", 1))
+
+    assert isinstance(outcome.error, exception.GuestLost)
+    text = _text(outcome)
+    assert "does not know it, for it has no definition" in text
+    assert "it was stopped, or somebody moved it" in text
+
+
+def test_moved_away_by_somebody_who_kept_its_definition():
+    """Shut off on the source, it must not be started there all the same."""
+    scene = scenes.Scene(())
+    third = scene.group.add_host("host-c", [testing.MttyParent()])
+
+    def move(_link: object, _call: object) -> None:
+        scene.here.open().lookupByName("vm").migrateToURI3(
+            third.uris[0],
+            {},
+            libvirt.VIR_MIGRATE_LIVE
+            | libvirt.VIR_MIGRATE_PEER2PEER
+            | libvirt.VIR_MIGRATE_PERSIST_DEST,
+        )
+        raise testing.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_INVALID, "domain is not running"
+        )
+
+    scene.group.faults.on("migrateToURI3", move, nth=2)
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.GuestLost)
+    assert "is shut off: it was migrated away" in _text(outcome)
+    assert "another host" in _text(outcome)
+
+
+def test_right_after_arrival():
+    """It has left the source; how it ended is said."""
+    scene = scenes.Scene(["mtty-1"])
+
+    class AtVerify(scenes.Silent):
+        def step(self, step: Any, detail: str) -> None:
+            if step.value == "verify":
+                scene.there.open().lookupByName("vm").destroy()
+
+    outcome = scene.migrate(observer=AtVerify())
+
+    assert isinstance(outcome.error, exception.GuestNotOnTargets)
+    assert "has arrived on qemu+tls://host-b" in _text(outcome)
+    assert "is shut off: it was stopped by force" in _text(outcome)
+    # Its definition is there, with its mdev.
+    assert len(scene.there.mdevs()) == 1
