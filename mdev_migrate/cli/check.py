@@ -27,8 +27,10 @@ from mdev_migrate.workflow import GuestCheck, Options, Report
 
 @click.command("check")
 @migration_options.journey
+@migration_options.flags
 @migration_options.budget
 @migration_options.way
+@migration_options.documents
 @options.shared
 @click.pass_context
 def command(
@@ -106,12 +108,13 @@ def as_json(
         "source_mdev_types": {
             want.source_uuid: want.mdev_type for want in report.wanted
         },
-        "estimate": _estimate(report.estimate),
+        "estimate": estimate_as_json(report.estimate),
         "warnings": list(warnings),
     }
 
 
-def _estimate(found: Estimate | None) -> json_output.Answer | None:
+def estimate_as_json(found: Estimate | None) -> json_output.Answer | None:
+    """Return what a guest's devices may take; null if nothing is known."""
     if found is None:
         return None
     return {

@@ -58,6 +58,9 @@ COMMANDS = {
         "nothing.",
     ),
     "migrate": _Command("migrate", "Live-migrate a guest to another host."),
+    "drain": _Command(
+        "drain", "Move all guests with mdevs of a host to others."
+    ),
     "claims": _Command(
         "claims", "Show the claims on the mdevs of a host, and who made them."
     ),

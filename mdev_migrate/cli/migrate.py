@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,9 +49,12 @@ class Moved:
 
 @click.command("migrate")
 @migration_options.journey
+@migration_options.flags
 @migration_options.budget
+@migration_options.addresses
 @migration_options.limits
 @migration_options.way
+@migration_options.documents
 @click.option(
     "--events",
     metavar="FILE",
@@ -188,31 +192,47 @@ def _migrate(
     lines = progress.teller()
     quiet = settings.as_json and not settings.verbose
     observer = Several([*([] if quiet else [lines]), *others])
+    types = _types(hosts.source)
     try:
-        left = recover.settle_left(session, hosts, guest)
-        for text in left:
-            observer.warn(text)
-        types = _types(hosts.source)
         with signals.stopping(lines.say) as stop:
-            outcome = GuestMigration(
-                hosts.source,
-                hosts.destination,
-                guest,
-                how,
-                observer=observer,
-                stop=stop,
-                note=hosts.owners.note(
-                    guest, hosts.source.uri, hosts.destination.host.uri
-                ),
-                may_replace=hosts.owners.may_replace,
-                source_claims=hosts.source_claims,
-            ).run()
-        outcome.warnings[:0] = left
+            outcome = move(session, hosts, guest, how, (observer, stop))
     finally:
         lines.end()
     pairs = outcome.target_mdevs
     there = _types(hosts.destination.host) if pairs else {}
     return Moved(outcome, _pick(types, pairs), _pick(there, pairs.values()))
+
+
+def move(
+    session: Session,
+    hosts: Places,
+    guest: str,
+    how: Options,
+    watched: tuple[Observer, threading.Event],
+) -> Outcome:
+    """Settle what an earlier migration left, and migrate a guest.
+
+    :param watched: who hears of it, and what stops it.
+    """
+    observer, stop = watched
+    left = recover.settle_left(session, hosts, guest)
+    for text in left:
+        observer.warn(text)
+    outcome = GuestMigration(
+        hosts.source,
+        hosts.destination,
+        guest,
+        how,
+        observer=observer,
+        stop=stop,
+        note=hosts.owners.note(
+            guest, hosts.source.uri, hosts.destination.host.uri
+        ),
+        may_replace=hosts.owners.may_replace,
+        source_claims=hosts.source_claims,
+    ).run()
+    outcome.warnings[:0] = left
+    return outcome
 
 
 def _types(host: Host) -> dict[str, str]:

@@ -72,7 +72,7 @@ class _Seconds(_NumberType):
 
 
 def journey(command: Decorated) -> Decorated:
-    """Name a guest, its destination, and flags of the migration."""
+    """Name a guest and its destination."""
     return decorate(
         command,
         click.argument("guest", type=WORD, shell_complete=completion.guests),
@@ -83,6 +83,13 @@ def journey(command: Decorated) -> Decorated:
             required=True,
             help="The destination, as this machine reaches it.",
         ),
+    )
+
+
+def flags(command: Decorated) -> Decorated:
+    """Say how libvirt is to migrate."""
+    return decorate(
+        command,
         *(
             click.option(f"--{name}", is_flag=True, help=text)
             for name, (_, text) in _FLAGS.items()
@@ -194,6 +201,22 @@ def way(command: Decorated) -> Decorated:
             "chooses.",
         ),
         click.option(
+            "--param",
+            "parameters",
+            metavar="NAME=VALUE",
+            type=_Parameter(),
+            multiple=True,
+            help="One more parameter of virDomainMigrateToURI3, as in "
+            "compression=zstd; again for each.",
+        ),
+    )
+
+
+def documents(command: Decorated) -> Decorated:
+    """Say what a guest is to be on the destination."""
+    return decorate(
+        command,
+        click.option(
             "--xml",
             "live_xml",
             metavar="FILE",
@@ -206,15 +229,6 @@ def way(command: Decorated) -> Decorated:
             metavar="FILE",
             type=_Document(),
             help="What its definition there becomes, likewise.",
-        ),
-        click.option(
-            "--param",
-            "parameters",
-            metavar="NAME=VALUE",
-            type=_Parameter(),
-            multiple=True,
-            help="One more parameter of virDomainMigrateToURI3, as in "
-            "compression=zstd; again for each.",
         ),
     )
 
@@ -256,8 +270,8 @@ def budget(command: Decorated) -> Decorated:
     )
 
 
-def limits(command: Decorated) -> Decorated:
-    """Say by which way and within which limits a guest is migrated."""
+def addresses(command: Decorated) -> Decorated:
+    """Say where the destination is for others than this machine."""
     return decorate(
         command,
         click.option(
@@ -274,6 +288,13 @@ def limits(command: Decorated) -> Decorated:
             help="Where QEMU sends the guest's memory, as in "
             "tcp://192.0.2.7. Default: libvirt chooses.",
         ),
+    )
+
+
+def limits(command: Decorated) -> Decorated:
+    """Say within which limits a guest is migrated."""
+    return decorate(
+        command,
         click.option(
             "--downtime",
             "downtime_ms",

@@ -25,8 +25,10 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 @click.command("plan")
 @migration_options.journey
+@migration_options.flags
 @migration_options.budget
 @migration_options.way
+@migration_options.documents
 @options.shared
 @click.pass_context
 def command(

@@ -102,21 +102,26 @@ def fit(parts: Iterable[str], width: int) -> str:
 
 
 class Lines:
-    """Tells on lines that stay; of the job not more often than an interval."""
+    """Tells on lines that stay; of the job not more often than an interval.
+
+    :param guest: begins each line, where there are several guests.
+    """
 
     def __init__(
         self,
+        guest: str = "",
         *,
         interval_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._begin = f"{output.one_line(guest)}: " if guest else ""
         self._interval_s = interval_s
         self._clock = clock
         self._said_at = float("-inf")
 
     def say(self, text: str) -> None:
         """Write a line that stays."""
-        output.say(text)
+        output.say(f"{self._begin}{text}")
 
     def step(self, step: Step, detail: str) -> None:
         """Tell that a step begins."""
@@ -152,8 +157,8 @@ class Lines:
 class LiveLine(Lines):
     """Tells of the job on the terminal's last line, rewriting it."""
 
-    def __init__(self) -> None:
-        super().__init__(interval_s=0.0)
+    def __init__(self, guest: str = "") -> None:
+        super().__init__(guest, interval_s=0.0)
         self._shown = False
 
     def say(self, text: str) -> None:
@@ -163,8 +168,9 @@ class LiveLine(Lines):
 
     def show(self, parts: list[str]) -> None:
         """Rewrite the last line."""
-        room = shutil.get_terminal_size().columns - len("  ") - 1
-        _write(f"{_CLEAR_LINE}  {fit(parts, max(room, 1))}")
+        begin = f"  {self._begin}"
+        room = shutil.get_terminal_size().columns - len(begin) - 1
+        _write(f"{_CLEAR_LINE}{begin}{fit(parts, max(room, 1))}")
         self._shown = True
 
     def end(self) -> None:
@@ -191,6 +197,6 @@ def is_terminal() -> bool:
     )
 
 
-def teller() -> Lines:
+def teller(guest: str = "") -> Lines:
     """Return what suits stderr."""
-    return LiveLine() if is_terminal() else Lines()
+    return LiveLine(guest) if is_terminal() else Lines(guest)

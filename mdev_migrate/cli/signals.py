@@ -6,13 +6,17 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 #: Ctrl-C, a polite kill, and a terminal that is gone.
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FIRST = (
     "asked to stop: aborting the migration, then undoing what was prepared"
+)
+_FINISH = (
+    "asked to stop: what is under way goes on, no more guests begin; once "
+    "more aborts it"
 )
 _AGAIN = "still rolling back; ending before that would leave mdevs behind"
 
@@ -41,23 +45,30 @@ def ended_at_once() -> Iterator[None]:
 
 
 class _Stopper:
-    """Sets an event at the first signal, and asks for patience at more."""
+    """Sets an event at each signal, and asks for patience after the last.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.stop = threading.Event()
+    :param words: what is said at each signal that sets one.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], words: Sequence[str]
+    ) -> None:
+        self.events = [threading.Event() for _ in words]
         self._say = say
+        self._words = words
         self._heard = 0
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        self._heard += 1
-        first = self._heard == 1
-        if first:
+        heard, self._heard = self._heard, self._heard + 1
+        if heard < len(self.events):
             # Only once: a handler may interrupt itself, and Event.set()
             # inside Event.set() would wait for itself.
-            self.stop.set()
+            self.events[heard].set()
         with contextlib.suppress(RuntimeError):
             # Raised if the signal came in the middle of writing a line.
-            self._say(_FIRST if first else _AGAIN)
+            self._say(
+                self._words[heard] if heard < len(self._words) else _AGAIN
+            )
 
 
 @contextlib.contextmanager
@@ -69,7 +80,24 @@ def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
 
     :param say: is told what the signal did.
     """
-    stopper = _Stopper(say)
+    with _heeding(_Stopper(say, (_FIRST,))) as events:
+        yield events[0]
+
+
+@contextlib.contextmanager
+def draining(
+    say: Callable[[str], None],
+) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Lend two events: the first signal sets one, the second the other.
+
+    :param say: is told what each signal did.
+    """
+    with _heeding(_Stopper(say, (_FINISH, _FIRST))) as events:
+        yield events[0], events[1]
+
+
+@contextlib.contextmanager
+def _heeding(stopper: _Stopper) -> Iterator[list[threading.Event]]:
     before = {}
     try:
         for number in _STOPPING if _may_set() else ():
@@ -77,7 +105,7 @@ def stopping(say: Callable[[str], None]) -> Iterator[threading.Event]:
             if handler is not signal.SIG_IGN:
                 before[number] = handler
                 signal.signal(number, stopper)
-        yield stopper.stop
+        yield stopper.events
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -120,6 +120,18 @@ def read_identity(domain_xml: str) -> tuple[str, str]:
     return name.strip(), uuid.strip().lower()
 
 
+def read_memory_kib(domain_xml: str) -> int | None:
+    """Return how much memory a guest has at most, in KiB, as libvirt writes.
+
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    memory = _parse(domain_xml).find("memory")
+    text = "" if memory is None else (memory.text or "").strip()
+    if memory is None or memory.get("unit", "KiB") != "KiB":
+        return None
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
 def read_viommu(domain_xml: str) -> str | None:
     """Return the model of the domain's virtual IOMMU, None if it has none.
 

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``drain``: move all guests of a host to others."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from mdev_migrate import exception
+from mdev_migrate.cli import (
+    application,
+    drain_guests,
+    drain_output,
+    json_output,
+    migrate,
+    migration_options,
+    options,
+    output,
+    progress,
+    signals,
+)
+from mdev_migrate.cli.listeners import Several
+from mdev_migrate.cli.places import Places
+from mdev_migrate.cli.session import Session
+from mdev_migrate.workflow import Options, Outcome
+from mdev_migrate.workflow.drain import (
+    Drain,
+    Leaving,
+    Moved,
+    Plan,
+    make_plan,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Target:
+    """A host that guests may go to.
+
+    :ivar to: its URI, as this machine reaches it.
+    :ivar how: the options of a migration there.
+    """
+
+    to: str
+    how: Options
+
+
+@click.command("drain")
+@click.option(
+    "--to",
+    "destinations",
+    metavar="URI",
+    type=options.WORD,
+    required=True,
+    multiple=True,
+    help="A host that guests may go to, as this machine reaches it; again "
+    "for each.",
+)
+@click.option(
+    "--peer-uri",
+    "peer_uris",
+    metavar="URI",
+    type=options.WORD,
+    multiple=True,
+    help="The same host's libvirt, as the source's libvirt reaches it; as "
+    "often as --to, in the same order. Default: the URIs of --to.",
+)
+@click.option(
+    "--migrate-uri",
+    "migrate_uris",
+    metavar="URI",
+    type=options.WORD,
+    multiple=True,
+    help="Where QEMU sends memory to, likewise. Default: libvirt chooses.",
+)
+@click.option(
+    "--all",
+    "everybody",
+    is_flag=True,
+    help="Move guests without mdevs, too.",
+)
+@click.option(
+    "--only",
+    metavar="GUEST",
+    type=options.WORD,
+    multiple=True,
+    help="Move only this guest, by name or UUID; again for each.",
+)
+@click.option(
+    "--except",
+    "but",
+    metavar="GUEST",
+    type=options.WORD,
+    multiple=True,
+    help="Leave this guest where it is; again for each.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only show where each guest would go."
+)
+@click.option(
+    "--parallel-guests",
+    metavar="N",
+    type=click.IntRange(1, 16),
+    default=1,
+    help="Move so many guests at a time. Default: 1.",
+)
+@click.option(
+    "--note",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Write down where each guest came from, to bring it back with "
+    "--from-drain.",
+)
+@click.option(
+    "--from-drain",
+    "origins",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, exists=True),
+    help="Move only the guests that, by such a file, came from the host of "
+    "--to.",
+)
+@migration_options.flags
+@migration_options.budget
+@migration_options.limits
+@migration_options.way
+@options.shared
+@click.pass_context
+def command(context: click.Context, /, **given: Any) -> None:
+    """Move all guests with mdevs of a host to others.
+
+    Each host is looked at once, and a plan made for all guests together.
+    Then they move, one after the other; one that fails is tried on the next
+    host that could take it, and left where it is if there is none. Called
+    again, it goes on with those that are left.
+
+    Ctrl-C lets what is under way go on and begins no more; a second one
+    aborts it.
+    """
+    session = Session.of(context)
+    call = _Call.read(context, given)
+    with session.failing(_answer(session, call)):
+        plan = _look(session, call)
+    if not session.settings.as_json:
+        output.answer(functools.partial(drain_output.show_plan, plan))
+    moved: Sequence[Moved] = [Moved(each) for each in plan.guests]
+    if not call.dry_run:
+        moved = _move_all(session, call, plan)
+    if session.settings.as_json:
+        output.print_json(_answer(session, call, plan, moved))
+    elif not call.dry_run:
+        output.answer(functools.partial(drain_output.show_end, moved))
+    context.exit(_exit_code(call, plan, moved))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Call:
+    """What the command was told."""
+
+    targets: tuple[_Target, ...]
+    everybody: bool
+    only: tuple[str, ...]
+    but: tuple[str, ...]
+    dry_run: bool
+    parallel: int
+    note: str | None
+    origins: str | None
+
+    @classmethod
+    def read(cls, context: click.Context, given: dict[str, Any]) -> _Call:
+        """Read click's parameters.
+
+        :raises click.UsageError: if they cannot be meant.
+        """
+        uris = given.pop("destinations")
+        peers, addresses = (
+            _one_each(context, uris, given.pop(name), option)
+            for name, option in (
+                ("peer_uris", "--peer-uri"),
+                ("migrate_uris", "--migrate-uri"),
+            )
+        )
+        if len(set(uris)) != len(uris):
+            raise click.UsageError("--to: a host twice", context)
+        own = {
+            name: given.pop(name)
+            for name in ("everybody", "only", "but", "dry_run", "note")
+        }
+        parallel, origins = given.pop("parallel_guests"), given.pop("origins")
+        if origins and len(uris) != 1:
+            raise click.UsageError("--from-drain needs one --to", context)
+        how = migration_options.read(given)
+        targets = tuple(
+            _Target(
+                uri,
+                dataclasses.replace(how, peer_uri=peer, migrate_uri=address),
+            )
+            for uri, peer, address in zip(uris, peers, addresses, strict=True)
+        )
+        return cls(targets, parallel=parallel, origins=origins, **own)
+
+
+def _one_each(
+    context: click.Context,
+    uris: Sequence[str],
+    given: Sequence[str],
+    option: str,
+) -> Sequence[str | None]:
+    if given and len(given) != len(uris):
+        raise click.UsageError(f"{option}: as often as --to", context)
+    return given or [None] * len(uris)
+
+
+def _look(session: Session, call: _Call) -> Plan:
+    """Look at all hosts and plan."""
+    with contextlib.ExitStack() as stack:
+        places: dict[str, Places] = {
+            target.to: stack.enter_context(
+                session.hosts(target.to, looking=True)
+            )
+            for target in call.targets
+        }
+        source = next(iter(places.values())).source
+        chosen = _chosen(call, places)
+        plan = make_plan(
+            source,
+            {to: place.destination for to, place in places.items()},
+            call.targets[0].how,
+            chosen.wants,
+        )
+        chosen.check()
+        return plan
+
+
+def _chosen(call: _Call, places: Mapping[str, Places]) -> drain_guests.Chosen:
+    origins = None
+    if call.origins is not None:
+        (place,) = places.values()
+        origin = place.destination.host.facts().host_uuid
+        origins = drain_guests.read_note(call.origins, origin)
+    return drain_guests.Chosen(call.everybody, call.only, call.but, origins)
+
+
+def _move_all(session: Session, call: _Call, plan: Plan) -> Sequence[Moved]:
+    """Move the guests, telling how it goes."""
+    hows = {target.to: target.how for target in call.targets}
+    quiet = session.settings.as_json and not session.settings.verbose
+    note = drain_guests.Note(call.note)
+    with signals.draining(output.say) as (finish, abort):
+
+        def move(leaving: Leaving, to: str) -> Outcome:
+            name = leaving.guest.name
+            alone = call.parallel == 1
+            lines = progress.teller(name) if alone else progress.Lines(name)
+            observer = Several([] if quiet else [lines])
+            lines_of = _lines(lines)
+            with lines_of:
+                outcome = _move(
+                    session, leaving, (to, hows[to]), (observer, abort), note
+                )
+                if not quiet:
+                    lines.say(drain_output.result(outcome, to))
+            return outcome
+
+        return Drain(plan, move, finish=finish, parallel=call.parallel).run()
+
+
+@contextlib.contextmanager
+def _lines(lines: progress.Lines) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        lines.end()
+
+
+def _move(
+    called: Session,
+    leaving: Leaving,
+    target: tuple[str, Options],
+    watched: tuple[Several, threading.Event],
+    note: drain_guests.Note,
+) -> Outcome:
+    """Move one guest, over connections of its own."""
+    session = Session(called.settings, called.environment)
+    guest, (to, how) = leaving.guest, target
+    try:
+        with session.hosts(to) as hosts:
+            outcome = migrate.move(
+                session, hosts, guest.instance_uuid, how, watched
+            )
+            if outcome.result == "migrated":
+                note.write(guest, hosts.source.facts(), to)
+            return outcome
+    except exception.MdevMigrateError as error:
+        return Outcome(
+            guest.name,
+            instance_uuid=guest.instance_uuid,
+            error=error,
+            step=session.step,
+        )
+
+
+def _exit_code(call: _Call, plan: Plan, moved: Iterable[Moved]) -> int:
+    if call.dry_run:
+        return application.FAILED if plan.staying else application.DONE
+    left = all(each.result == "migrated" for each in moved)
+    return application.DONE if left else application.FAILED
+
+
+def _answer(
+    session: Session,
+    call: _Call,
+    plan: Plan | None = None,
+    moved: Sequence[Moved] = (),
+) -> json_output.Answer:
+    """Return the plan, and what became of each guest."""
+    return {
+        "source": session.settings.source_uri,
+        "destinations": [target.to for target in call.targets],
+        "dry_run": call.dry_run,
+        "fits": plan is not None and not plan.staying,
+        "shortage": dict(plan.shortage) if plan else {},
+        "guests": [drain_output.guest_as_json(each) for each in moved],
+    }

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which guests leave a host, and where did they come from?"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import threading
+from collections.abc import Sequence
+
+import click
+
+from mdev_migrate import model
+from mdev_migrate.cli import output
+
+
+class Chosen:
+    """Which guests are to leave.
+
+    :param everybody: those without mdevs, too.
+    :param only: if there are some, only these names and UUIDs.
+    :param but: not these.
+    :param origins: UUIDs of those that came from the destination; None if
+        that does not matter.
+    """
+
+    def __init__(
+        self,
+        everybody: bool,
+        only: Sequence[str],
+        but: Sequence[str],
+        origins: frozenset[str] | None,
+    ) -> None:
+        self._everybody = everybody
+        self._only = only
+        self._but = but
+        self._origins = origins
+        self._met: set[str] = set()
+
+    def wants(self, guest: model.Guest) -> bool:
+        """Tell whether a guest is to leave."""
+        self._met |= {guest.name, guest.instance_uuid}
+        if _names(self._but, guest):
+            return False
+        if self._origins is not None:
+            return guest.instance_uuid in self._origins
+        if self._only:
+            return _names(self._only, guest)
+        return self._everybody or bool(guest.mdevs)
+
+    def check(self) -> None:
+        """Refuse names that no guest has.
+
+        :raises click.UsageError: if there are some.
+        """
+        for word in (*self._only, *self._but):
+            if not {word, word.lower()} & self._met:
+                raise click.UsageError(f"no running guest {word!r} there")
+
+
+def _names(words: Sequence[str], guest: model.Guest) -> bool:
+    """Tell whether some words name a guest."""
+    return guest.name in words or guest.instance_uuid in map(str.lower, words)
+
+
+def read_note(path: str, origin: str) -> frozenset[str]:
+    """Return the UUIDs of the guests that came from a host.
+
+    :raises click.UsageError: if the file is no note.
+    """
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        notes = [json.loads(line) for line in lines if line.strip()]
+        return frozenset(
+            model.normalise_uuid(note["instance_uuid"])
+            for note in notes
+            if note["from"] == origin
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise click.UsageError(
+            f"--from-drain: {path} is no note of a drain: {error!r}"
+        ) from error
+
+
+class Note:
+    """Writes down where guests came from, one JSON object a line."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+
+    def write(
+        self, guest: model.Guest, source: model.HostFacts, to: str
+    ) -> None:
+        """Write down that a guest has left."""
+        if self._path is None:
+            return
+        line = json.dumps(
+            {
+                "guest": guest.name,
+                "instance_uuid": guest.instance_uuid,
+                "from": source.host_uuid,
+                "from_name": source.name,
+                "to": to,
+            }
+        )
+        try:
+            with self._lock, pathlib.Path(self._path).open("a") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            output.say(f"warning: no note of {guest.name}: {error}")

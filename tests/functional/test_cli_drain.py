@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is a host empty after ``drain``, and is it said why if it is not?"""
+
+import itertools
+import json
+import os
+import pathlib
+import signal
+
+import pytest
+
+from mdev_migrate import testing
+from tests import builders
+from tests.functional.conftest import World
+
+
+class Hosts:
+    """A host with guests, and two others that could take them.
+
+    :ivar world: the first two hosts, and the command.
+    """
+
+    def __init__(self, world: World, *, ports: tuple[int, int] = (24, 24)):
+        self.world = world
+        self.third = world.group.add_host("host-c", [testing.MttyParent()])
+        self.there = (world.there, self.third.uris[0])
+        self._mdevs = map(builders.uuid, itertools.count(0x100))
+        self._guests = itertools.count(1)
+        for host, left in zip(
+            (world.destination, self.third), ports, strict=True
+        ):
+            for _ in range(24 - left):
+                mdev = next(self._mdevs)
+                host.add_mdev(mdev, "mtty-1")
+                self._hold(host, mdev)
+
+    def _hold(self, host: testing.SimulatedHost, mdev: str) -> None:
+        number = next(self._guests)
+        host.add_guest(
+            f"{host.name}-{number}", builders.instance(number), [mdev]
+        )
+
+    def add_guest(self, name: str, *types: str, **facts: object) -> str:
+        """Give the source a guest; return its UUID."""
+        mdevs = [next(self._mdevs) for _ in types]
+        for mdev, mdev_type in zip(mdevs, types, strict=True):
+            self.world.source.add_mdev(mdev, mdev_type)
+        number = next(self._guests)
+        self.world.source.add_guest(
+            name, builders.instance(number), mdevs, **facts
+        )
+        return builders.instance(number)
+
+    def drain(self, *args: str):
+        """Call the command with both destinations."""
+        first, second = self.there
+        return self.world.run("drain", "--to", first, "--to", second, *args)
+
+    def left(self) -> set[str]:
+        """Return the names of the guests that the source still runs."""
+        engine = self.world.source.guests.engine
+        return {
+            engine.name(uuid) for uuid in self.world.source.running_guests()
+        }
+
+    def running(self) -> list[int]:
+        """Return how many guests each host runs."""
+        world = self.world
+        hosts = (world.source, world.destination, self.third)
+        return [len(host.running_guests()) for host in hosts]
+
+
+@pytest.fixture
+def hosts(world: World) -> Hosts:
+    """Three hosts, and nobody on them."""
+    return Hosts(world)
+
+
+def _results(answer) -> dict[str, str]:
+    return {each["guest"]: each["result"] for each in answer.json["guests"]}
+
+
+def test_all_leave(hosts: Hosts):
+    """Guests of different types end where there is room; mdevs are theirs."""
+    uuid = hosts.add_guest("a", "mtty-1", "mtty-2")
+    hosts.add_guest("b", "mtty-2")
+    hosts.add_guest("c", "mtty-1")
+
+    answer = hosts.drain("--json")
+
+    found = answer.json
+    assert (answer.code, found["fits"], found["shortage"]) == (0, True, {})
+    assert _results(answer) == dict.fromkeys("abc", "migrated")
+    assert hosts.left() == set()
+    (first,) = (each for each in found["guests"] if each["guest"] == "a")
+    assert first["instance_uuid"] == uuid
+    assert first["types"] == ["mtty-1", "mtty-2"]
+    assert first["memory"] == 64 * 2**20
+    assert first["planned"] == first["destination"]
+    assert first["destination"] in hosts.there
+    assert first["estimate"] == {"device_bytes": 156, "downtime_ms": None}
+    assert first["tried"][0]["result"] == "migrated"
+    assert hosts.world.group.violations() == []
+
+
+def test_people(hosts: Hosts):
+    """The plan comes first, each guest is named, and the end is told."""
+    hosts.add_guest("web-1", "mtty-1")
+
+    answer = hosts.drain()
+
+    lines = answer.out.splitlines()
+    assert answer.code == 0
+    assert lines[0].split() == [
+        *("GUEST", "TYPES", "MEMORY", "DESTINATION", "DOWNTIME"),
+    ]
+    assert lines[1].split()[:4] == ["web-1", "mtty-1", "64.0", "MiB"]
+    assert lines[2] == "all 1 fit"
+    assert lines[-1] == "1 of 1 guests have left"
+    assert "web-1: migrate: move the guest" in answer.err
+
+
+def test_dry_run(hosts: Hosts):
+    """Only the plan is made."""
+    hosts.add_guest("a", "mtty-1")
+    before = hosts.world.snapshot()
+
+    answer = hosts.drain("--dry-run", "--json")
+
+    assert (answer.code, answer.json["fits"]) == (0, True)
+    assert _results(answer) == {"a": "not-begun"}
+    assert hosts.world.snapshot() == before
+
+
+def test_no_room_for_all(world: World):
+    """It is said before what is short; who fits leaves, the rest stays."""
+    hosts = Hosts(world, ports=(1, 0))
+    for name in "abc":
+        hosts.add_guest(name, "mtty-1")
+
+    answer = hosts.drain("--json")
+    people = hosts.drain("--dry-run")
+
+    found = answer.json
+    assert (answer.code, found["fits"]) == (1, False)
+    assert found["shortage"] == {"mtty-1": 2}
+    assert sorted(_results(answer).values()) == ["migrated", "stays", "stays"]
+    assert len(hosts.left()) == 2
+    for each in found["guests"]:
+        if each["result"] == "stays":
+            assert each["reasons"].keys() == set(hosts.there)
+    assert people.code == 1
+    assert "2 of 2 must stay; to free there: 2 of type mtty-1" in people.out
+
+
+def test_who_cannot_leave_has_a_reason(hosts: Hosts):
+    """A blocker is not a lack of room."""
+    hosts.add_guest("blocked", "mtty-1", blockers=["no VFIO migration"])
+    hosts.add_guest("fine", "mtty-1")
+
+    answer = hosts.drain("--json")
+
+    (blocked,) = (
+        each for each in answer.json["guests"] if each["guest"] == "blocked"
+    )
+    assert answer.code == 1
+    assert _results(answer) == {"blocked": "stays", "fine": "migrated"}
+    assert answer.json["shortage"] == {}
+    assert all(
+        "no VFIO migration" in reason for reason in blocked["reasons"].values()
+    )
+
+
+def test_next_destination(hosts: Hosts):
+    """A guest that fails on its way to one host goes to the other."""
+    hosts.add_guest("a", "mtty-1")
+    met = []
+
+    def pace(step: testing.Step) -> None:
+        if step.phase == "load" and not met:
+            met.append(step.destination)
+            raise testing.libvirt_error(1, "out of luck")
+
+    hosts.world.group.pace = pace
+
+    answer = hosts.drain("--json")
+
+    (guest,) = answer.json["guests"]
+    assert (answer.code, guest["result"]) == (0, "migrated")
+    assert [each["result"] for each in guest["tried"]] == [
+        "failed",
+        "migrated",
+    ]
+    assert guest["destination"] != guest["planned"]
+    assert hosts.world.group.violations() == []
+
+
+def test_left_where_it_is(hosts: Hosts):
+    """One that no host takes stays, and is named; the others leave."""
+    hosts.add_guest("a", "mtty-1")
+    bad = hosts.add_guest("bad", "mtty-1")
+
+    def pace(step: testing.Step) -> None:
+        if step.phase == "load" and step.guest == bad:
+            raise testing.libvirt_error(1, "out of luck")
+
+    hosts.world.group.pace = pace
+
+    answer = hosts.drain("--json")
+    hosts.world.group.pace = lambda _step: None
+    again = hosts.drain("--json")
+
+    assert answer.code == 1
+    assert _results(answer) == {"a": "migrated", "bad": "failed"}
+    (guest,) = (g for g in answer.json["guests"] if g["guest"] == "bad")
+    assert [each["destination"] for each in guest["tried"]] == [
+        guest["planned"],
+        next(uri for uri in hosts.there if uri != guest["planned"]),
+    ]
+    assert (again.code, _results(again)) == (0, {"bad": "migrated"})
+
+
+@pytest.mark.parametrize(
+    ("signals", "results", "words"),
+    [
+        (1, {"a": "migrated", "b": "not-begun"}, "no more guests begin"),
+        (2, {"a": "failed", "b": "not-begun"}, "aborting the migration"),
+    ],
+)
+def test_signals(
+    hosts: Hosts, signals: int, results: dict[str, str], words: str
+):
+    """One lets the guest under way arrive, a second aborts it."""
+    hosts.add_guest("a", "mtty-1", "mtty-1")
+    hosts.add_guest("b", "mtty-1")
+    hosts.world.source.required_downtime_ms = 1000
+
+    def pace(step: testing.Step) -> None:
+        if (step.phase, step.number) == ("copy", 3):
+            for number in (signal.SIGINT, signal.SIGTERM)[:signals]:
+                os.kill(os.getpid(), number)
+
+    hosts.world.group.pace = pace
+
+    answer = hosts.drain("--json")
+    hosts.world.group.pace = lambda _step: None
+    again = hosts.drain("--json")
+
+    assert (answer.code, _results(answer)) == (1, results)
+    assert words in answer.err
+    assert again.code == 0
+    assert hosts.left() == set()
+    assert hosts.world.group.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("args", "moved"),
+    [
+        ((), {"a", "b"}),
+        (("--all",), {"a", "b", "plain"}),
+        (("--only", "a"), {"a"}),
+        (("--except", "a"), {"b"}),
+        (("--all", "--except", "b"), {"a", "plain"}),
+    ],
+)
+def test_who_is_meant(hosts: Hosts, args: tuple[str, ...], moved: set[str]):
+    """By default every guest with mdevs."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.add_guest("b", "mtty-2")
+    hosts.add_guest("plain")
+
+    answer = hosts.drain("--json", *args)
+
+    assert (answer.code, set(_results(answer))) == (0, moved)
+    assert hosts.left() == {"a", "b", "plain"} - moved
+
+
+def test_nobody_to_move(hosts: Hosts):
+    """An empty host is empty."""
+    answer = hosts.drain()
+
+    assert answer.code == 0
+    assert "there is no guest to move" in answer.out
+
+
+def test_side_by_side(hosts: Hosts):
+    """Several guests at a time do not get in each other's way."""
+    for number in range(6):
+        hosts.add_guest(f"vm-{number}", "mtty-1" if number % 2 else "mtty-2")
+
+    answer = hosts.drain("--json", "--parallel-guests", "3")
+
+    assert answer.code == 0, answer
+    assert set(_results(answer).values()) == {"migrated"}
+    assert hosts.running()[0] == 0
+    assert hosts.world.group.violations() == []
+
+
+def test_there_and_back(hosts: Hosts, tmp_path: pathlib.Path):
+    """A note brings back who came from here, and nobody else."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.add_guest("b", "mtty-1")
+    note = str(tmp_path / "note")
+    hosts.drain("--note", note)
+    lines = map(json.loads, pathlib.Path(note).read_text().splitlines())
+
+    answers = [
+        hosts.world.call(
+            *("drain", "-c", uri, "--to", hosts.world.here, "--json"),
+            *("--from-drain", note),
+        )
+        for uri in hosts.there
+    ]
+
+    assert sorted(line["guest"] for line in lines) == ["a", "b"]
+    assert [answer.code for answer in answers] == [0, 0]
+    assert hosts.left() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("--only", "nobody"), 2, "no running guest 'nobody'"),
+        (("--peer-uri", "qemu:///system"), 2, "as often as --to"),
+        (("--to", "qemu+tls://host-b/system"), 2, "a host twice"),
+        (("--to", "qemu+tls://nowhere/system"), 3, "host-unreachable"),
+        (("--from-drain", __file__), 2, "needs one --to"),
+    ],
+)
+def test_wrong_calls(
+    hosts: Hosts, args: tuple[str, ...], code: int, words: str
+):
+    """What cannot be meant is said, and nobody moves."""
+    hosts.add_guest("a", "mtty-1")
+
+    answer = hosts.drain(*args)
+
+    assert answer.code == code, answer
+    assert words in answer.err
+    assert hosts.left() == {"a"}
+
+
+def test_no_note(hosts: Hosts):
+    """A file that is none is refused."""
+    answer = hosts.world.run(
+        "drain", "--to", hosts.world.there, "--from-drain", __file__
+    )
+
+    assert answer.code == 2
+    assert "is no note of a drain" in answer.err
+
+
+def test_one_look_at_each_host(hosts: Hosts):
+    """However many guests there are, hosts are listed as often as for one."""
+
+    def count() -> int:
+        hosts.world.group.faults.forget_calls()
+        hosts.drain("--dry-run")
+        listing = ("listAllDomains", "listAllDevices", "getCapabilities")
+        calls = hosts.world.group.faults.calls
+        return sum(call.name in listing for call in calls)
+
+    hosts.add_guest("vm", "mtty-1")
+    one = count()
+    for number in range(5):
+        hosts.add_guest(f"vm-{number}", "mtty-1")
+
+    assert count() == one
