@@ -16,6 +16,7 @@ version = release = mdev_migrate.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
+    "claim_tables",
     "command_help",
     "downtime_chart",
     "error_table",
