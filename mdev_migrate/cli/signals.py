@@ -57,6 +57,7 @@ class _Stopper:
         self._say = say
         self._words = words
         self._heard = 0
+        self._untold: list[str] = []
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         heard, self._heard = self._heard, self._heard + 1
@@ -64,11 +65,24 @@ class _Stopper:
             # Only once: a handler may interrupt itself, and Event.set()
             # inside Event.set() would wait for itself.
             self.events[heard].set()
-        with contextlib.suppress(RuntimeError):
-            # Raised if the signal came in the middle of writing a line.
-            self._say(
-                self._words[heard] if heard < len(self._words) else _AGAIN
-            )
+        self._untold.append(
+            self._words[heard] if heard < len(self._words) else _AGAIN
+        )
+        self.tell()
+
+    def tell(self) -> None:
+        """Say what is yet to be said.
+
+        A signal that comes in the middle of writing a line cannot write:
+        that raises RuntimeError, and is said with what comes next.
+        """
+        while self._untold:
+            text = self._untold.pop(0)
+            try:
+                self._say(text)
+            except RuntimeError:
+                self._untold.insert(0, text)
+                return
 
 
 @contextlib.contextmanager
@@ -109,3 +123,4 @@ def _heeding(stopper: _Stopper) -> Iterator[list[threading.Event]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        stopper.tell()

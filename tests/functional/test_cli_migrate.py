@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How ``migrate`` and ``demo`` end, and what they leave behind."""
 
+import dataclasses
 import os
 import signal
+from collections.abc import Iterator
 
 import libvirt
 import pytest
 
 from mdev_migrate import testing
-from mdev_migrate.cli import progress
+from mdev_migrate.cli import progress, signals
 from mdev_migrate.core.phases import Step
 from mdev_migrate.model import JobProgress
 from tests.functional.conftest import (
@@ -318,6 +320,25 @@ class TestNotMigrated:
         )
 
 
+@pytest.fixture
+def _heard() -> Iterator[None]:
+    """Let signals be heard that who started the tests ignores, as nohup."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def _patient(world: World) -> None:
+    """Wait for an abort however long a busy machine takes for it."""
+    world.limits = dataclasses.replace(world.limits, settle_s=60, busy_s=30)
+
+
+@pytest.mark.usefixtures("_heard", "_patient")
 class TestSignals:
     @pytest.mark.parametrize("number", SIGNALS)
     def test_stops_in_order(self, world: World, number: signal.Signals):
@@ -375,6 +396,27 @@ class TestSignals:
             signal.signal(signal.SIGHUP, before)
 
         assert (answer.code, "asked to stop" in answer.err) == (0, False)
+
+    def test_signal_in_the_middle_of_a_line(self):
+        """What cannot be said then is said when the line is written."""
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            if len(tried) < 2:
+                tried.append(text)
+                raise RuntimeError("reentrant call inside a writer")
+            said.append(text)
+
+        tried: list[str] = []
+        with signals.stopping(say) as stop:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+        assert stop.is_set()
+        assert [text.partition(":")[0] for text in said] == [
+            "asked to stop",
+            "still rolling back; ending before that would leave mdevs behind",
+        ]
 
 
 #: What is told of a job, the most important first.
