@@ -46,12 +46,17 @@ class _Subscription:
 
 
 class SimulatedConnection:
-    """An open connection to a simulated host, in place of ``virConnect``."""
+    """An open connection to a simulated host, in place of ``virConnect``.
+
+    :ivar keepalive: seconds between keepalive messages, and how many may go
+        unanswered; None without any.
+    """
 
     def __init__(self, host: "SimulatedHost", uri: str) -> None:
         self.host = host
         self.link = Link(host)
         self._uri = uri
+        self.keepalive: tuple[int, int] | None = None
         self._devices: dict[int, _Subscription] = {}
         self._guests: dict[int, _Subscription] = {}
         self._next_id = 0
@@ -98,8 +103,9 @@ class SimulatedConnection:
                 self.host.connections.remove(self)
         return 0
 
-    def setKeepAlive(self, interval: int, count: int) -> int:  # noqa: N802, ARG002
-        """Accept keepalive settings; a test says when a host is silent."""
+    def setKeepAlive(self, interval: int, count: int) -> int:  # noqa: N802
+        """Keep the settings; a test says when a host is silent."""
+        self.keepalive = (interval, count)
         return 0
 
     def registerCloseCallback(  # noqa: N802

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does libvirt get what the user asked for, and all that the guest is?"""
+
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+import pytest
+from lxml import etree
+
+from mdev_migrate import libvirt_host, testing
+from mdev_migrate.core.phases import Step
+from mdev_migrate.workflow import Silent
+from tests import builders, scenes
+from tests.functional.conftest import World
+
+PASSWORD = "open-sesame"
+
+
+def test_limits_and_ways(world: World):
+    """Bandwidth and both URIs reach libvirt as they were given."""
+    world.add_guest()
+    (peer,) = world.destination.uris[:1]
+
+    answer = world.run(
+        *("migrate", "vm", "--to", world.there, "--bandwidth", "250"),
+        *("--migrate-uri", "tcp://192.0.2.7", "--peer-uri", peer),
+    )
+
+    *_probes, request = world.source.requests
+    assert answer.code == 0, answer.err
+    assert request.parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] == 250
+    assert (
+        request.parameters[libvirt.VIR_MIGRATE_PARAM_URI] == "tcp://192.0.2.7"
+    )
+    assert request.peer_uri == peer
+
+
+def test_nothing_that_was_not_asked_for(world: World):
+    """Without options libvirt chooses the way, and nothing limits it."""
+    world.add_guest()
+
+    world.run("migrate", "vm", "--to", world.there)
+
+    *_probes, request = world.source.requests
+    assert request.parameters.keys() == {
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML,
+        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML,
+    }
+    assert request.peer_uri == world.there
+
+
+@pytest.mark.parametrize("flags", [0, libvirt.VIR_DOMAIN_XML_INACTIVE])
+def test_guest_keeps_its_password(flags: int):
+    """What libvirt tells only those it trusts arrives with the guest."""
+    document = etree.fromstring(
+        testing.guest_document("vm", builders.INSTANCE, [builders.uuid(1)])
+    )
+    devices = document.find("devices")
+    assert devices is not None
+    etree.SubElement(devices, "graphics", type="vnc", passwd=PASSWORD)
+    scene = scenes.Scene(xml=etree.tostring(document, encoding="unicode"))
+
+    outcome = scene.migrate()
+
+    arrived = scene.there.guests.engine.document(
+        builders.INSTANCE, flags | libvirt.VIR_DOMAIN_XML_SECURE
+    )
+    assert scene.missed(outcome) == []
+    assert f'passwd="{PASSWORD}"' in arrived.replace("'", '"')
+
+
+def test_silent_peer_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    """A connection is kept alive, so that a dead host ends a call."""
+    source, _destination = testing.two_hosts()
+    monkeypatch.setattr(libvirt, "open", source.group.open)
+
+    connection = libvirt_host.connect(source.uris[0])
+
+    interval_s, count = connection.keepalive
+    assert 0 < interval_s * count <= 60
+
+
+class _Claiming(Silent):
+    """Does something when the target mdevs are about to be claimed."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then = then
+
+    def step(self, step: Step, detail: str) -> None:
+        """Listen for one step."""
+        if step is Step.CLAIM:
+            self._then()
+
+
+def test_taken_between_look_and_claim():
+    """An mdev that a guest got just before the claim is no target."""
+    scene = scenes.Scene(spare_types=["mtty-1"])
+    (taken,) = scene.there.mdevs()
+
+    def take(_link: object, list_guests: Callable[[], Any]) -> Any:
+        """Let a guest have the spare as soon as the guests were listed."""
+        listed = list_guests()
+        scene.there.add_guest("other", builders.uuid(0xA0), [taken])
+        return listed
+
+    def look_out() -> None:
+        scene.group.faults.on("listAllDomains", take, host="host-b")
+
+    outcome = scene.migrate(observer=_Claiming(look_out))
+
+    assert scene.there.used_mdevs()[taken] == "other"
+    assert outcome.result == "migrated", outcome.error
+    assert taken not in outcome.target_mdevs.values()
