@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mdev_migrate.compute import claim_domains, objects
+from mdev_migrate.compute import objects
 from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
+from mdev_migrate.compute.holdings import HoldingsMixin
 from mdev_migrate.compute.shared_directory import SharedDirectoryMixin
 
 
-class MdevLiveMigrationMixin(SharedDirectoryMixin):
+class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
     """Live migration of guests with mdevs, for a LibvirtDriver.
 
     Must come before the stock class in the bases of the composed class,
@@ -40,37 +41,15 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         self.mdev_compute = self.make_mdev_compute()
         self.mdev_monitored: dict[str, MonitoredGuest] = {}
         self.mdev_aborted: set[str] = set()
-        claim_domains.hide(self._host)
 
     def make_mdev_compute(self) -> MdevCompute:
         """Return what does the work; the composed class knows Nova."""
         raise NotImplementedError
 
     @property
-    def instance_claimed_mdevs(self) -> dict[str, list[str]]:
-        """Target mdev UUIDs by instance UUID, as Nova 29 and later have it.
-
-        The mixin claims, and ends claims, by itself. Empty while this thread
-        asks what its guests have.
-        """
-        return self.mdev_compute.promises.claimed()
-
-    @instance_claimed_mdevs.setter
-    def instance_claimed_mdevs(self, claimed: dict[str, list[str]]) -> None:
-        # Nova's own class sets it before there are any promises.
-        if hasattr(self, "mdev_compute"):
-            view = self.mdev_compute.promises.view
-            view.clear()
-            view.update(claimed)
-
-    @property
     def mdev_compute_host(self) -> str:
         """The name of this compute service."""
         return str(self.virtapi._compute.host)
-
-    def stock_allocate_mdevs(self) -> Any:
-        """Return the driver's own ``_allocate_mdevs``, not ours."""
-        return super()._allocate_mdevs.__func__
 
     def init_host(self, host: str) -> None:
         """End what ended while this service was down."""
@@ -352,34 +331,3 @@ class MdevLiveMigrationMixin(SharedDirectoryMixin):
         """Undo what was made for an instance that was deleted meanwhile."""
         self.mdev_compute.ends.undo(objects.instance_uuid(instance))
         return super().cleanup_lingering_instance_resources(instance)
-
-    # Who holds what ---------------------------------------------------
-
-    def _get_all_assigned_mediated_devices(self, instance: Any = None) -> Any:
-        """Return which instance each mdev belongs to, claims included.
-
-        Asked for one instance, claims are left out: the answer is what its
-        guest is rebuilt with.
-        """
-        promises = self.mdev_compute.promises
-        # Before the guests are read: what a guest gets meanwhile is in one.
-        promised = promises.by_mdev() if instance is None else {}
-        with promises.hidden():
-            assigned = super()._get_all_assigned_mediated_devices(instance)
-        if instance is not None:
-            promises.hold(assigned)
-            return assigned
-        unseen = self.mdev_compute.host.held_besides(assigned)
-        return {**promised, **unseen, **assigned}
-
-    def _allocate_mdevs(self, allocations: Any) -> Any:
-        """Let Nova choose mdevs for a boot, and hold them until it is up."""
-        return self.mdev_compute.targets.allocate_for_boot(allocations)
-
-    def _create_new_mediated_device(
-        self, parent: Any, uuid: Any = None
-    ) -> Any:
-        """Create an mdev; one for a migration is claimed first."""
-        return super()._create_new_mediated_device(
-            parent, uuid=uuid or self.mdev_compute.targets.claim_new()
-        )

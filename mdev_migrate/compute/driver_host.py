@@ -10,41 +10,32 @@ to 34: ``_get_mediated_devices``, ``_get_vgpu_type_per_pgpu``,
 from __future__ import annotations
 
 import contextlib
-import importlib
 import pathlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from oslo_log import log
 
 from mdev_migrate import exception, libvirt_claims, model
-from mdev_migrate.compute import objects
-from mdev_migrate.core import guest_xml, transport
+from mdev_migrate.compute.driver_guests import DriverGuests
 
 LOG = log.getLogger(__name__)
 
 _KERNEL = pathlib.Path("/proc/sys/kernel/osrelease")
-#: Two of Nova's numbers of power states.
-_RUNNING, _PAUSED = 1, 3
 
 
-class DriverHost:
+class DriverHost(DriverGuests):
     """Reads and changes a host through a LibvirtDriver.
 
     :ivar claims: see ``host.Claims``.
     """
 
     def __init__(self, driver: Any) -> None:
-        self._driver = driver
+        super().__init__(driver)
         self._lend = libvirt_claims.lend(self._connection, lambda: self.name)
         self.claims = libvirt_claims.LibvirtClaims(
             self._calling, lambda: self.name
         )
-
-    @property
-    def name(self) -> str:
-        """The compute's name, known even while libvirt is not reached."""
-        return str(self._driver.mdev_compute_host)
 
     def _connection(self) -> Any:
         """Return the driver's connection, which it keeps open."""
@@ -133,109 +124,6 @@ class DriverHost:
             )
             for device in self._driver._get_mediated_devices()
         ]
-
-    # Guests -----------------------------------------------------------
-
-    def domain_xml(self, instance: Any) -> str:
-        """Return the live definition of an instance's guest."""
-        guest = self._driver._host.get_guest(instance)
-        return str(guest.get_xml_desc())
-
-    def guest(
-        self, instance: Any, guest_mdevs: Iterable[model.GuestMdev]
-    ) -> model.Guest:
-        """Return an instance's guest, which runs and has these mdevs."""
-        return model.Guest(
-            name=objects.instance_uuid(instance),
-            instance_uuid=objects.instance_uuid(instance),
-            active=True,
-            running=True,
-            persistent=True,
-            mdevs=frozenset(mdev.uuid for mdev in guest_mdevs),
-        )
-
-    def ask_blockers(self, instance: Any) -> str | None:
-        """Return what blocks a guest's migration, empty if nothing does.
-
-        :returns: None if that could not be asked.
-        """
-        try:
-            # As Nova does, for services that have no libvirt beneath them.
-            module = importlib.import_module("mdev_migrate.libvirt_host")
-            host = module.LibvirtHost(
-                self.name,
-                opener=lambda _uri: self._driver._host.get_connection(),
-            )
-            flags = transport.LIVE | transport.PEER2PEER
-            reason = host.ask_blockers(objects.instance_uuid(instance), flags)
-        except Exception as error:  # noqa: BLE001 - the document decides then
-            LOG.warning(
-                "Could not ask what blocks the migration: %s",
-                error,
-                instance_uuid=objects.instance_uuid(instance),
-            )
-            return None
-        return str(reason or "")
-
-    def find_guest(
-        self, instance_uuid: str, mdevs: frozenset[str]
-    ) -> model.Guest | None:
-        """Return an instance's guest that has any of the mdevs, or none.
-
-        It may be shut off, or the paused half of one that is on its way.
-        """
-        for guest in self._guests():
-            if guest.instance_uuid == instance_uuid and mdevs & guest.mdevs:
-                return guest
-        return None
-
-    def _guests(self) -> tuple[model.Guest, ...]:
-        """Return the guests that have mdevs, be they shut off.
-
-        :raises LibvirtFailed: if they cannot be listed.
-        """
-        try:
-            return tuple(self._read_guests())
-        except Exception as error:
-            raise exception.LibvirtFailed(
-                self.name, "listing guests", 0, str(error)
-            ) from error
-
-    def _read_guests(self) -> Iterator[model.Guest]:
-        """Read every guest; one that is deleted meanwhile is left out."""
-        host = self._driver._host
-        for guest in host.list_guests(only_running=False):
-            try:
-                found = self._read_guest(guest)
-            except Exception:
-                left = host.list_guests(only_running=False)
-                if guest.uuid in {each.uuid for each in left}:
-                    raise
-                continue
-            if found.mdevs:
-                yield found
-
-    def _read_guest(self, guest: Any) -> model.Guest:
-        state = guest.get_power_state(self._driver._host)
-        active = state in (_RUNNING, _PAUSED)
-        persistent = bool(guest.has_persistent_configuration())
-        documents = [guest.get_xml_desc()]
-        if active and persistent:
-            documents.append(guest.get_xml_desc(dump_inactive=True))
-        try:
-            mdevs = [guest_xml.named_mdevs(text) for text in documents]
-        except exception.XmlMalformed as error:
-            raise exception.XmlMalformed(
-                f"{error.document} of {guest.uuid}", error.reason
-            ) from None
-        return model.Guest(
-            name=str(guest.uuid),
-            instance_uuid=str(guest.uuid),
-            active=active,
-            running=state == _RUNNING,
-            persistent=persistent,
-            mdevs=frozenset().union(*mdevs),
-        )
 
     def held_besides(self, assigned: Collection[str]) -> dict[str, str]:
         """Return the mdevs that guests hold and that Nova does not see.

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds which mdevs of a compute node, as Nova's driver is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mdev_migrate.compute import claim_domains
+from mdev_migrate.compute.compute import MdevCompute
+
+if TYPE_CHECKING:
+    _Driver = Any
+else:
+    _Driver = object
+
+
+class HoldingsMixin(_Driver):  # type: ignore[misc]
+    """Counts, for a LibvirtDriver, what is promised and not assigned yet."""
+
+    mdev_compute: MdevCompute
+
+    def prepare_mdevs(self) -> None:
+        """Make what these methods need, once the stock driver is made."""
+        super().prepare_mdevs()
+        claim_domains.hide(self._host)
+
+    @property
+    def instance_claimed_mdevs(self) -> dict[str, list[str]]:
+        """Target mdev UUIDs by instance UUID, as Nova 29 and later have it.
+
+        The mixin claims, and ends claims, by itself. Empty while this thread
+        asks what its guests have.
+        """
+        return self.mdev_compute.promises.claimed()
+
+    @instance_claimed_mdevs.setter
+    def instance_claimed_mdevs(self, claimed: dict[str, list[str]]) -> None:
+        # Nova's own class sets it before there are any promises.
+        if hasattr(self, "mdev_compute"):
+            view = self.mdev_compute.promises.view
+            view.clear()
+            view.update(claimed)
+
+    def stock_allocate_mdevs(self) -> Any:
+        """Return the driver's own ``_allocate_mdevs``, not ours."""
+        return super()._allocate_mdevs.__func__
+
+    def _get_all_assigned_mediated_devices(self, instance: Any = None) -> Any:
+        """Return which instance each mdev belongs to, claims included.
+
+        Asked for one instance, claims are left out: the answer is what its
+        guest is rebuilt with.
+        """
+        promises = self.mdev_compute.promises
+        # Before the guests are read: what a guest gets meanwhile is in one.
+        promised = promises.by_mdev() if instance is None else {}
+        with promises.hidden():
+            assigned = super()._get_all_assigned_mediated_devices(instance)
+        if instance is not None:
+            promises.hold(assigned)
+            return assigned
+        unseen = self.mdev_compute.host.held_besides(assigned)
+        return {**promised, **unseen, **assigned}
+
+    def _allocate_mdevs(self, allocations: Any) -> Any:
+        """Let Nova choose mdevs for a boot, and hold them until it is up."""
+        return self.mdev_compute.targets.allocate_for_boot(allocations)
+
+    def _create_new_mediated_device(
+        self, parent: Any, uuid: Any = None
+    ) -> Any:
+        """Create an mdev; one for a migration is claimed first."""
+        return super()._create_new_mediated_device(
+            parent, uuid=uuid or self.mdev_compute.targets.claim_new()
+        )
