@@ -15,6 +15,7 @@ import click
 from mdev_migrate import exception
 from mdev_migrate.cli import (
     application,
+    completion,
     drain_guests,
     drain_output,
     json_output,
@@ -88,6 +89,7 @@ class _Target:
     "--only",
     metavar="GUEST",
     type=options.WORD,
+    shell_complete=completion.guests,
     multiple=True,
     help="Move only this guest, by name or UUID; again for each.",
 )
@@ -96,6 +98,7 @@ class _Target:
     "but",
     metavar="GUEST",
     type=options.WORD,
+    shell_complete=completion.guests,
     multiple=True,
     help="Leave this guest where it is; again for each.",
 )

@@ -75,6 +75,11 @@ class TestShells:
         """The guests are those of the host that they leave."""
         assert in_bash("mdev-migrate migrate te") == ["test"]
 
+    def test_bash_offers_guests_to_drain(self):
+        """Guests are also what --only and --except name."""
+        assert in_bash("mdev-migrate drain --only te") == ["test"]
+        assert in_bash("mdev-migrate drain --except te") == ["test"]
+
     def test_bash_knows_a_uri(self):
         """The colons of a URI do not end its word."""
         line = "mdev-migrate -c test:///default migrate --to test:///x t"
