@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
+from mdev_migrate import exception
 from mdev_migrate.cli import (
     application,
     json_output,
@@ -19,14 +20,15 @@ from mdev_migrate.cli import (
     table,
 )
 from mdev_migrate.cli.places import Places
-from mdev_migrate.cli.session import Session
+from mdev_migrate.cli.session import Session, exit_code
 from mdev_migrate.core.estimate import Estimate
+from mdev_migrate.core.phases import Step
 from mdev_migrate.core.precheck import Check
 from mdev_migrate.workflow import GuestCheck, Options, Report
 
 
 @click.command("check")
-@migration_options.journey
+@migration_options.journeys
 @migration_options.flags
 @migration_options.budget
 @migration_options.way
@@ -34,7 +36,11 @@ from mdev_migrate.workflow import GuestCheck, Options, Report
 @options.shared
 @click.pass_context
 def command(
-    context: click.Context, /, guest: str, to: str, **flags: Any
+    context: click.Context,
+    /,
+    guest: str,
+    destinations: tuple[str, ...],
+    **flags: Any,
 ) -> None:
     """Make every pre-check of a migration.
 
@@ -46,14 +52,86 @@ def command(
     """
     session = Session.of(context)
     how = migration_options.read(flags)
-    with (
-        session.failing(as_json(guest)),
-        session.hosts(to, looking=True) as hosts,
-    ):
-        left = recover.settle_left(session, hosts, guest)
-        report = make_report(checking(hosts, guest, how))
+    if len(destinations) > 1:
+        found = [_find(session, guest, to, how) for to in destinations]
+        session.answer(_all_as_json(guest, found), lambda: _answer_all(found))
+        context.exit(_exit_code(found))
+    with session.failing(as_json(guest)):
+        report, left = _check_one(session, guest, destinations[0], how)
     session.answer(as_json(guest, report, left), lambda: _answer(report, left))
     context.exit(application.DONE if report.allowed else application.FAILED)
+
+
+def _check_one(
+    session: Session, guest: str, to: str, how: Options
+) -> tuple[Report, list[str]]:
+    """Check for one destination.
+
+    :returns: besides, what became of what others had left there.
+    """
+    with session.hosts(to, looking=True) as hosts:
+        left = recover.settle_left(session, hosts, guest)
+        return make_report(checking(hosts, guest, how)), left
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    """What the checks found for one of several destinations.
+
+    :ivar report: None if they could not be made.
+    :ivar error: why.
+    """
+
+    to: str
+    report: Report | None = None
+    left: Sequence[str] = ()
+    error: exception.MdevMigrateError | None = None
+    step: Step | None = None
+
+
+def _find(session: Session, guest: str, to: str, how: Options) -> _Found:
+    try:
+        report, left = _check_one(session, guest, to, how)
+    except exception.MdevMigrateError as error:
+        return _Found(to, error=error, step=session.step)
+    return _Found(to, report, left)
+
+
+def _all_as_json(guest: str, found: Iterable[_Found]) -> json_output.Answer:
+    """Return the pre-checks for several destinations."""
+    each = [
+        {"to": one.to}
+        | as_json(guest, one.report, one.left)
+        | {"error": json_output.error(one.error, one.step)}
+        for one in found
+    ]
+    return {
+        "guest": guest,
+        "allowed": any(one["allowed"] for one in each),
+        "destinations": each,
+    }
+
+
+def _answer_all(found: Iterable[_Found]) -> None:
+    """Show the pre-checks for each destination, then which could take it."""
+    rows = []
+    for one in found:
+        output.line(f"to {one.to}:")
+        if one.report is not None:
+            _answer(one.report, one.left)
+            rows.append((one.to, "yes" if one.report.allowed else "no"))
+        elif one.error is not None:
+            output.line(f"error: {one.error} ({one.error.code})", "red")
+            rows.append((one.to, "unknown"))
+    table.show(("DESTINATION", "ALLOWED"), rows)
+
+
+def _exit_code(found: Sequence[_Found]) -> int:
+    """Return 0 if one of the destinations could take the guest."""
+    if any(one.report and one.report.allowed for one in found):
+        return application.DONE
+    codes = [exit_code(one.error) for one in found if one.error]
+    return max(codes, default=application.FAILED)
 
 
 def checking(hosts: Places, guest: str, how: Options) -> GuestCheck:

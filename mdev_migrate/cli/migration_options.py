@@ -86,6 +86,24 @@ def journey(command: Decorated) -> Decorated:
     )
 
 
+def journeys(command: Decorated) -> Decorated:
+    """Name a guest and hosts that it may go to."""
+    return decorate(
+        command,
+        click.argument("guest", type=WORD, shell_complete=completion.guests),
+        click.option(
+            "--to",
+            "destinations",
+            metavar="URI",
+            type=WORD,
+            required=True,
+            multiple=True,
+            help="The destination, as this machine reaches it; again for "
+            "each, to learn which could take the guest.",
+        ),
+    )
+
+
 def flags(command: Decorated) -> Decorated:
     """Say how libvirt is to migrate."""
     return decorate(

@@ -366,3 +366,42 @@ def test_one_look_at_each_host(hosts: Hosts):
         hosts.add_guest(f"vm-{number}", "mtty-1")
 
     assert count() == one
+
+
+def test_which_of_several_hosts(world: World):
+    """``check`` tells for each destination, with reasons."""
+    hosts = Hosts(world, ports=(0, 24))
+    hosts.add_guest("vm", "mtty-1")
+    places = [word for uri in hosts.there for word in ("--to", uri)]
+
+    answer = world.run("check", "vm", *places, "--json")
+    people = world.run("check", "vm", *places)
+
+    found = answer.json["destinations"]
+    assert (answer.code, answer.json["allowed"]) == (0, True)
+    assert [(each["to"], each["allowed"]) for each in found] == [
+        (hosts.there[0], False),
+        (hosts.there[1], True),
+    ]
+    assert "too-few-mdevs" in [check["code"] for check in found[0]["checks"]]
+    assert people.code == 0
+    assert people.out.splitlines()[-2:] == [
+        f"{hosts.there[0]}  no",
+        f"{hosts.there[1]}  yes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "code"), [("host-b", 0), ("also-nowhere", 3)]
+)
+def test_one_of_several_is_out_of_reach(world: World, there: str, code: int):
+    """That is said of it; another one may yet do."""
+    world.add_guest()
+
+    answer = world.run(
+        *("check", "vm", "--to", "qemu+tls://nowhere/system"),
+        *("--to", f"qemu+tls://{there}/system", "--json"),
+    )
+
+    first = answer.json["destinations"][0]
+    assert (answer.code, first["error"]["code"]) == (code, "host-unreachable")
