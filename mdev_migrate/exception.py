@@ -13,7 +13,8 @@
     |   |-- GuestHasViommu, MigrationBlocked
     |   |-- MdevTypeMissing, MdevTypeNotEnabled
     |   |-- DeviceApiMissing, TooFewMdevs
-    |   |-- TargetMdevMissing, TargetMdevsRaced, GuestMdevsChanged
+    |   |-- TargetMdevMissing, TargetMdevsRaced, TargetUnusable
+    |   |-- GuestMdevsChanged
     |   |-- GuestOnDestination, ClaimHeld, ClaimsDenied
     |   |-- PeerTooOld, MigrateDataInvalid
     |   |-- XmlMalformed, OptionInvalid, DowntimeTooLong
@@ -642,6 +643,29 @@ class TooFewMdevs(PreCheckError):
             f"destination host {self.host}: no room for "
             f"{len(self.needed)} mdevs ({', '.join(self.needed)}) besides "
             f"what guests and claims hold; found: {self.found}"
+        )
+
+
+@dataclass(eq=False)
+class TargetUnusable(PreCheckError):
+    """A target that was chosen by name cannot be had."""
+
+    code = "target-unusable"
+    hint = (
+        "'types' and 'list' show the destination's parents and mdevs; one "
+        "must have the type and be available"
+    )
+
+    host: str
+    source_uuid: str
+    mdev_type: str
+    target: str
+
+    def __str__(self) -> str:
+        return (
+            f"source mdev {self.source_uuid}: on {self.host}, {self.target} "
+            f"is neither an available mdev of type {self.mdev_type} nor a "
+            "parent with room for one"
         )
 
 

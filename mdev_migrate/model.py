@@ -158,6 +158,8 @@ class WantedMdev:
         not say, as over Nova's RPC.
     :ivar attributes: what the target must be set up with; None if the
         source did not say.
+    :ivar target: the UUID of the mdev that it must be, or the name of the
+        parent that it must be on; None if that does not matter.
     """
 
     source_uuid: str
@@ -166,6 +168,7 @@ class WantedMdev:
     attributes: Attributes | None = None
     persistent: bool = False
     autostart: bool = False
+    target: str | None = None
 
 
 #: How a guest came to be shut off that was migrated to another host.

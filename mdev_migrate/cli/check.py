@@ -18,6 +18,7 @@ from mdev_migrate.cli import (
     output,
     recover,
     table,
+    way_options,
 )
 from mdev_migrate.cli.places import Places
 from mdev_migrate.cli.session import Session, exit_code
@@ -31,8 +32,8 @@ from mdev_migrate.workflow import GuestCheck, Options, Report
 @migration_options.journeys
 @migration_options.flags
 @migration_options.budget
-@migration_options.way
-@migration_options.documents
+@way_options.way
+@way_options.documents
 @options.shared
 @click.pass_context
 def command(

@@ -25,6 +25,7 @@ from mdev_migrate.cli import (
     output,
     progress,
     signals,
+    way_options,
 )
 from mdev_migrate.cli.listeners import Several
 from mdev_migrate.cli.places import Places
@@ -130,7 +131,7 @@ class _Target:
 @migration_options.flags
 @migration_options.budget
 @migration_options.limits
-@migration_options.way
+@way_options.way
 @options.shared
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:

@@ -24,6 +24,7 @@ from mdev_migrate.cli import (
     report,
     signals,
     table,
+    way_options,
 )
 from mdev_migrate.cli.listeners import Events, Recorder, Several
 from mdev_migrate.cli.places import Places
@@ -53,8 +54,8 @@ class Moved:
 @migration_options.budget
 @migration_options.addresses
 @migration_options.limits
-@migration_options.way
-@migration_options.documents
+@way_options.way
+@way_options.documents
 @click.option(
     "--events",
     metavar="FILE",

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import functools
 import math
-import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mdev_migrate.cli import completion
+from mdev_migrate.cli import completion, way_options
 from mdev_migrate.cli.options import WORD, decorate
 from mdev_migrate.core import downtime, transport
 from mdev_migrate.workflow import Options
@@ -135,122 +134,6 @@ def _refuse(
         raise click.UsageError(text, context)
 
 
-class _Document(_TextType):
-    """A file with a guest's XML."""
-
-    name = "file"
-
-    def convert(
-        self,
-        value: str,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """Return what stands in the file."""
-        try:
-            return pathlib.Path(value).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            self.fail(f"{error}", param, ctx)
-
-
-class _Parameter(_TextType):
-    """A parameter of virDomainMigrateToURI3, with its value."""
-
-    name = "parameter"
-
-    def convert(
-        self,
-        value: str,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """Return it if it has a name and a value."""
-        name, sign, content = value.partition("=")
-        if not (name.strip() and sign and content.strip()):
-            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
-        return value
-
-
-def way(command: Decorated) -> Decorated:
-    """Say by which way a guest is sent."""
-    return decorate(
-        command,
-        click.option(
-            "--parallel",
-            metavar="N",
-            type=click.IntRange(1, 255),
-            help="Send over so many connections; from QEMU 10.0 on device "
-            "state too, for newer machine types than 9.2.",
-        ),
-        click.option(
-            "--tls-destination",
-            metavar="NAME",
-            type=WORD,
-            help="The name in the destination's certificate; with --tls.",
-        ),
-        click.option(
-            "--listen-address",
-            metavar="ADDRESS",
-            type=WORD,
-            help="Where the destination's QEMU listens. Default: everywhere.",
-        ),
-        click.option(
-            "--copy-storage-all",
-            is_flag=True,
-            help="Copy disks that the hosts do not share; there must be files "
-            "of their size on the destination.",
-        ),
-        click.option(
-            "--copy-storage-inc",
-            is_flag=True,
-            help="Copy of such disks what differs from their backing files.",
-        ),
-        click.option(
-            "--migrate-disks",
-            metavar="TARGET,...",
-            type=WORD,
-            help="The disks to copy, as in vda,vdb. Default: all that can be.",
-        ),
-        click.option(
-            "--disks-port",
-            metavar="PORT",
-            type=click.IntRange(1, 65535),
-            help="Where the destination takes disks. Default: libvirt "
-            "chooses.",
-        ),
-        click.option(
-            "--param",
-            "parameters",
-            metavar="NAME=VALUE",
-            type=_Parameter(),
-            multiple=True,
-            help="One more parameter of virDomainMigrateToURI3, as in "
-            "compression=zstd; again for each.",
-        ),
-    )
-
-
-def documents(command: Decorated) -> Decorated:
-    """Say what a guest is to be on the destination."""
-    return decorate(
-        command,
-        click.option(
-            "--xml",
-            "live_xml",
-            metavar="FILE",
-            type=_Document(),
-            help="What the guest is on the destination, in place of what it "
-            "is here: other bridges, paths, pinning. Its mdevs are rewritten.",
-        ),
-        click.option(
-            "--persistent-xml",
-            metavar="FILE",
-            type=_Document(),
-            help="What its definition there becomes, likewise.",
-        ),
-    )
-
-
 def budget(command: Decorated) -> Decorated:
     """Say how long a guest may stand still, and how fast it is sent."""
     return decorate(
@@ -349,32 +232,9 @@ def read(values: dict[str, Any]) -> Options:
     :raises click.UsageError: if two of them exclude each other.
     """
     chosen = (flag for name, (flag, _) in _FLAGS.items() if values.pop(name))
-    return Options(flags=sum(chosen), way=_read_way(values), **values)
-
-
-def _read_way(values: dict[str, Any]) -> transport.Way:
-    """Take out of click's parameters what says how to send."""
-    everything = values.pop("copy_storage_all", False)
-    increments = values.pop("copy_storage_inc", False)
-    if everything and increments:
-        raise click.UsageError(
-            "--copy-storage-all and --copy-storage-inc exclude each other"
-        )
-    disks = values.pop("migrate_disks", None) or ""
-    given = {
-        name: values.pop(name, None)
-        for name in (
-            "parallel",
-            "tls_destination",
-            "listen_address",
-            "switchover_bandwidth",
-            "disks_port",
-        )
-    }
-    storage: Literal["all", "inc"] | None = "inc" if increments else None
-    return transport.Way(
-        copy_storage="all" if everything else storage,
-        migrate_disks=tuple(filter(None, disks.split(","))),
-        parameters=transport.read_parameters(values.pop("parameters", ())),
-        **given,
+    return Options(
+        flags=sum(chosen),
+        way=way_options.read_way(values),
+        targets=way_options.read_targets(values.pop("targets", ())),
+        **values,
     )

@@ -15,6 +15,7 @@ from mdev_migrate.cli import (
     options,
     output,
     table,
+    way_options,
 )
 from mdev_migrate.cli.session import Session
 from mdev_migrate.core.phases import Step
@@ -27,8 +28,8 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 @migration_options.journey
 @migration_options.flags
 @migration_options.budget
-@migration_options.way
-@migration_options.documents
+@way_options.way
+@way_options.documents
 @options.shared
 @click.pass_context
 def command(

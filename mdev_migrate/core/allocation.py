@@ -27,7 +27,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mdev_migrate import exception, model
@@ -423,9 +423,80 @@ def allocate(
     :param mint: returns the UUID for a new mdev.
     :raises MdevTypeMissing: if the destination lacks a type.
     :raises DeviceApiMissing: if it has a type only with another device API.
+    :raises TargetUnusable: if a target was chosen that cannot be had.
     :raises TooFewMdevs: if it cannot provide all at once.
     """
     check_types(inventory, wanted)
+    plan = AllocationPlan()
+    for want in wanted:
+        if want.target is not None:
+            taken = (*held, *plan.mdevs)
+            plan = _joined(plan, _chosen(inventory, want, taken, avoid, mint))
+    others = [want for want in wanted if want.target is None]
+    taken = (*held, *plan.mdevs)
+    plan = _joined(plan, _allocate(inventory, others, taken, avoid, mint))
+    counts = Counter((m.parent, m.mdev_type) for m in plan.create)
+    for parent, kinds in avoid:
+        if all(
+            counts[parent, kind] >= count
+            for kind, count in Counter(kinds).items()
+        ):
+            raise _too_few(inventory, (), wanted)
+    return plan
+
+
+def _joined(one: AllocationPlan, other: AllocationPlan) -> AllocationPlan:
+    return AllocationPlan(one.reuse + other.reuse, one.create + other.create)
+
+
+def _chosen(
+    inventory: model.Inventory,
+    want: model.WantedMdev,
+    held: Collection[model.Mdev],
+    avoid: Collection[Avoided],
+    mint: Callable[[], str],
+) -> AllocationPlan:
+    """Plan for a target that the user has chosen."""
+    narrowed = replace(
+        inventory,
+        parents=tuple(p for p in inventory.parents if p.name == want.target),
+        mdevs=tuple(
+            mdev
+            for mdev in inventory.mdevs
+            if want.target in (mdev.uuid, mdev.parent)
+        ),
+    )
+    try:
+        return _allocate(narrowed, [want], held, avoid, mint)
+    except exception.TooFewMdevs as error:
+        raise exception.TargetUnusable(
+            inventory.host,
+            want.source_uuid,
+            want.mdev_type,
+            want.target or "",
+        ) from error
+
+
+def _too_few(
+    inventory: model.Inventory,
+    spare: Iterable[model.Mdev],
+    wanted: Sequence[model.WantedMdev],
+) -> exception.TooFewMdevs:
+    return exception.TooFewMdevs(
+        inventory.host,
+        tuple(want.mdev_type for want in wanted),
+        _found(inventory, spare, wanted),
+    )
+
+
+def _allocate(
+    inventory: model.Inventory,
+    wanted: Sequence[model.WantedMdev],
+    held: Collection[model.Mdev],
+    avoid: Collection[Avoided],
+    mint: Callable[[], str],
+) -> AllocationPlan:
+    """Choose for those whose target does not matter; see :func:`allocate`."""
     unfit = _unfit(inventory, wanted)
     spare = [
         mdev
@@ -444,9 +515,5 @@ def allocate(
         return min(single, key=lambda plan: len(plan.create))
     spread = _plan_on(rooms, spare, wanted, mint)
     if spread is None:
-        raise exception.TooFewMdevs(
-            inventory.host,
-            tuple(want.mdev_type for want in wanted),
-            _found(inventory, spare, wanted),
-        )
+        raise _too_few(inventory, spare, wanted)
     return spread

@@ -14,8 +14,10 @@ def serves(target: model.Mdev, wanted: model.WantedMdev) -> bool:
     Its type must be the same, and its attributes, if the source told them:
     a guest must not find another frame rate or licence after it moved.
     """
-    return target.mdev_type == wanted.mdev_type and (
-        wanted.attributes is None or target.attributes == wanted.attributes
+    return (
+        target.mdev_type == wanted.mdev_type
+        and wanted.attributes in (None, target.attributes)
+        and wanted.target in (None, target.uuid, target.parent)
     )
 
 
@@ -24,7 +26,8 @@ def pair_mdevs(
 ) -> dict[str, str]:
     """Choose a target mdev for every source mdev.
 
-    Both sides are taken in the order given, so the result is repeatable.
+    Both sides are taken in the order given, so the result is repeatable; but
+    whose target was chosen comes first.
 
     :param targets: the claimed target mdevs; spare ones are left over.
     :returns: target mdev UUID by source mdev UUID, each target used once.
@@ -32,10 +35,11 @@ def pair_mdevs(
     """
     spare = list(targets)
     pairs = {}
-    for want in wanted:
+    wanted = list(wanted)
+    for want in sorted(wanted, key=lambda want: want.target is None):
         target = next((mdev for mdev in spare if serves(mdev, want)), None)
         if target is None:
             raise exception.TargetMdevMissing(want.source_uuid, want.mdev_type)
         spare.remove(target)
         pairs[want.source_uuid] = target.uuid
-    return pairs
+    return {want.source_uuid: pairs[want.source_uuid] for want in wanted}

@@ -9,8 +9,8 @@ Every rule returns what it found, in words, or raises its own error:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mdev_migrate import exception, model
@@ -248,6 +248,26 @@ def check_same_mdevs(
     if now != later:
         raise exception.GuestMdevsChanged(later - now, now - later)
     return "the live and the inactive XML name the same mdevs"
+
+
+def with_targets(
+    wanted: Iterable[model.WantedMdev], targets: Mapping[str, str]
+) -> tuple[model.WantedMdev, ...]:
+    """Add which targets the user has chosen.
+
+    :param targets: mdev or parent by source mdev UUID.
+    :raises OptionInvalid: if one is for an mdev that the guest has not.
+    """
+    wanted = tuple(wanted)
+    own = {want.source_uuid for want in wanted}
+    for source_uuid in targets:
+        if source_uuid not in own:
+            raise exception.OptionInvalid(
+                "target of source mdev", source_uuid, ", ".join(sorted(own))
+            )
+    return tuple(
+        replace(want, target=targets.get(want.source_uuid)) for want in wanted
+    )
 
 
 def source_mdevs(

@@ -163,8 +163,11 @@ class GuestCheck:
                 precheck.check_replaceable(
                     guest.name, guest_xml.mdevs_by_options(document)
                 )
-            findings.wanted = precheck.source_mdevs(
-                guest, guest_xml.read_mdevs(live), findings.here
+            findings.wanted = precheck.with_targets(
+                precheck.source_mdevs(
+                    guest, guest_xml.read_mdevs(live), findings.here
+                ),
+                self._options.targets,
             )
             return "; ".join(
                 f"{want.source_uuid} is {want.mdev_type}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -36,6 +37,8 @@ class Options:
         for so long; None for none.
     :ivar bandwidth: MiB/s; None for no limit.
     :ivar timeout_s: aborts a migration that takes longer; None for none.
+    :ivar targets: target mdev's UUID, or its parent's name, by source mdev
+        UUID, for who wants to choose.
     :ivar way: how it is sent besides.
     :ivar live_xml: what the guest is on the destination, but for its mdevs;
         None for what it is on the source.
@@ -51,6 +54,7 @@ class Options:
     stall_timeout_s: float | None = downtime.STALL_TIMEOUT_S
     bandwidth: int | None = None
     timeout_s: float | None = None
+    targets: Mapping[str, str] = field(default_factory=dict)
     way: transport.Way = field(default_factory=transport.Way)
     live_xml: str | None = field(default=None, repr=False)
     persistent_xml: str | None = field(default=None, repr=False)

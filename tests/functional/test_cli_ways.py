@@ -7,6 +7,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from tests import builders
 from tests.functional.conftest import MDEV_1, MDEV_2, World
 
 _ALWAYS = {"destination_xml", "persistent_xml"}
@@ -224,3 +225,43 @@ class TestGivenXml:
             if check["result"] == "refused"
         )
         assert (answer.code, refused["code"]) == (1, code)
+
+
+class TestTarget:
+    """A target that the user chooses."""
+
+    def test_reaches_the_guest(self, world: World):
+        """The guest runs on the one that was named."""
+        world.add_guest()
+        for number in range(3):
+            world.destination.add_mdev(builders.uuid(number), "mtty-1")
+
+        answer = world.run(
+            *("migrate", "vm", "--to", world.there, "--json"),
+            *("--target", f"{MDEV_1}={builders.uuid(2).upper()}"),
+            *("--target", f"{MDEV_2}=mtty_mtty"),
+        )
+
+        targets = answer.json["target_mdevs"]
+        assert (answer.code, targets[MDEV_1]) == (0, builders.uuid(2))
+        assert set(targets.values()) == set(world.destination.used_mdevs())
+
+    @pytest.mark.parametrize(
+        ("given", "code", "words"),
+        [
+            (f"{MDEV_1}=mtty_other", 1, "target-unusable"),
+            (f"{MDEV_1}={MDEV_2}", 1, "target-unusable"),
+            (f"{builders.uuid(9)}=mtty_mtty", 1, "option-invalid"),
+            ("vm=mtty_mtty", 2, "not a UUID"),
+        ],
+    )
+    def test_refused(self, world: World, given: str, code: int, words: str):
+        """What cannot be had is said before anything is claimed."""
+        world.add_guest()
+
+        answer = world.run(
+            "plan", "vm", "--to", world.there, "--target", given
+        )
+
+        assert answer.code == code
+        assert words in answer.out + answer.err
