@@ -23,20 +23,20 @@
     |   |-- ComputeRpcPinned
     |   |-- ProviderUnknown, ProviderTypesDiffer, GuestShortOfMdevs
     |-- NotKnown                 a check that could not be made
-    |   |-- KernelUnknown, VendorKernelUnknown, DowntimeUnknown
+    |   |-- ClaimUnsettled, DowntimeUnknown
+    |   |-- KernelUnknown, VendorKernelUnknown
     |   |-- BlockersUnknown, HostUuidUnknown, PartlyUnreadable
     |-- MigrationError           failed midway; rolled back
     |   |-- MdevCreationFailed, TargetMdevGone
     |   |-- MigrationFailed
-    |   |   |-- MigrationDenied
+    |   |   |-- MigrationDenied, TargetMdevTaken
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost, GuestStopped
     |   |-- OutcomeUnknown       not rolled back, on purpose
     |-- HostError
-    |   |-- HostUnreachable, MdevBusy, DocumentUnreadable
+    |   |-- HostUnreachable, SourceNotNamed
+    |   |-- MdevBusy, DocumentUnreadable
     |   |-- LibvirtFailed
     |   |   |-- AccessDenied
-    |-- LedgerError
-    |   |-- LedgerUnusable, LedgerTooNew
     |-- ClaimError               about claims on mdevs
     |   |-- ClaimTaken, ClaimLost, ClaimMoveIllegal
 
@@ -90,52 +90,6 @@ class MigrationError(MdevMigrateError):
 
 class HostError(MdevMigrateError):
     """A host could not be asked, or refused what it was asked to do."""
-
-
-class LedgerError(MdevMigrateError):
-    """The claims of other processes cannot be seen or ours not be kept."""
-
-
-@dataclass(eq=False)
-class LedgerUnusable(LedgerError):
-    """The ledger's folder or file cannot be used."""
-
-    code = "ledger-unusable"
-    hint = (
-        "get access to the folder; if it must be another, every program that "
-        "migrates from this machine needs the same: --state-dir, for Nova "
-        "[mdev_migrate]state_dir"
-    )
-
-    path: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"ledger {self.path}: {self.reason}"
-
-
-@dataclass(eq=False)
-class LedgerTooNew(LedgerError):
-    """A newer version of this program keeps claims in the ledger.
-
-    To put it aside would forget them.
-    """
-
-    code = "ledger-too-new"
-    hint = (
-        "use the version of mdev-migrate that wrote it, or a newer one; never "
-        "remove it while guests are migrated"
-    )
-
-    path: str
-    found: int
-    known: int
-
-    def __str__(self) -> str:
-        return (
-            f"ledger {self.path}: is of version {self.found}, and this "
-            f"program knows version {self.known}"
-        )
 
 
 class ClaimError(MdevMigrateError):
@@ -307,6 +261,26 @@ class DowntimeUnknown(NotKnown):
 
     def __str__(self) -> str:
         return f"guest {self.guest}: {self.reason}"
+
+
+@dataclass(eq=False)
+class ClaimUnsettled(NotKnown):
+    """An older claim of the guest may have an owner that lives, or not."""
+
+    code = "claim-unsettled"
+    hint = (
+        "the migration watches for its owner first, and settles the claim if "
+        "there is none; so does 'mdev-migrate recover'"
+    )
+
+    instance_uuid: str
+    owner: str
+
+    def __str__(self) -> str:
+        return (
+            f"instance {self.instance_uuid}: {self.owner} has claimed target "
+            "mdevs for it"
+        )
 
 
 @dataclass(eq=False)
@@ -1073,6 +1047,22 @@ class MigrationFailed(MigrationError):
         )
 
 
+@dataclass(eq=False)
+class TargetMdevTaken(MigrationFailed):
+    """Somebody has a target mdev open, or removed it; nothing was sent."""
+
+    code = "target-mdev-taken"
+    hint = (
+        "there was no other to choose: find who has it with 'mdev-migrate "
+        "list' and 'fuser /dev/vfio/*' on the destination"
+    )
+
+    uuids: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (target mdevs: {_join(self.uuids)})"
+
+
 class MigrationDenied(MigrationFailed):
     """Access control stopped the migration; the guest stayed.
 
@@ -1209,6 +1199,26 @@ class HostUnreachable(HostError):
 
     def __str__(self) -> str:
         return f"cannot reach {self.uri}: {self.reason}"
+
+
+@dataclass(eq=False)
+class SourceNotNamed(HostError):
+    """A claim's guest may be on a host that nobody named to us."""
+
+    code = "source-not-named"
+    hint = (
+        "name the host that the guest left with --source; its URI is never "
+        "taken from a claim. If it is off for good: --source-gone"
+    )
+
+    guest: str
+    source: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest} may still be on {self.source or 'its source'}"
+            ", which was not named"
+        )
 
 
 @dataclass(eq=False)

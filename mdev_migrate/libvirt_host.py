@@ -338,6 +338,8 @@ class LibvirtHost:
             with self._calling(f"virDomainLookup of {name!r:.80}"):
                 try:
                     domain = lookup(word)
+                    if libvirt_reading.is_claim(domain):
+                        continue
                     guest = libvirt_reading.read_guest(domain)
                     self._domains[guest.instance_uuid] = domain
                     return guest

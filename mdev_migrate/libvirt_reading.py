@@ -281,6 +281,17 @@ def read_claims(connection: Any) -> model.Claims:
     return _read_claims(domains, active)
 
 
+def is_claim(domain: Any) -> bool:
+    """Tell whether a domain is a claim, and no guest.
+
+    :raises libvirt.libvirtError: if it is gone, or cannot be asked for.
+    """
+    if not _may_claim(domain):
+        return False
+    active = {_uuid(domain)} if domain.isActive() else ()
+    return bool(_read_claims([domain], active).all)
+
+
 def find_guests(
     connection: Any, uuids: Collection[str]
 ) -> Reading[model.Guest]:

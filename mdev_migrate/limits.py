@@ -32,3 +32,6 @@ class Limits:
     beat_s: float = 5.0
     silent_s: float = 20.0
     tries: int = 5
+
+
+DEFAULT = Limits()

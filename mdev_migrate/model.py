@@ -351,6 +351,20 @@ class Claims:
         """Return the claims of an instance."""
         return tuple(c for c in self.all if c.instance_uuid == instance_uuid)
 
+    def held_for_good(self, besides_instance: str) -> tuple[Mdev, ...]:
+        """Return every mdev that others have for sure.
+
+        Not the claims of an instance, which its migration settles first, nor
+        those that may still give way.
+        """
+        sure = tuple(
+            claim
+            for claim in self.all
+            if claim.step is not Step.CLAIM
+            and claim.instance_uuid != besides_instance
+        )
+        return Claims(sure, self.strange).held()
+
     def held(self, besides: str = "") -> tuple[Mdev, ...]:
         """Return every mdev that is claimed, or kept by what is strange.
 

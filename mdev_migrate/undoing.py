@@ -49,6 +49,7 @@ def end_claim(  # noqa: PLR0913 - how, by name
     *,
     unanswered: bool = False,
     patient: bool = True,
+    busy: frozenset[str] = frozenset(),
 ) -> Problems:
     """End a claim, as :func:`core.claim_life.end` decided.
 
@@ -60,6 +61,7 @@ def end_claim(  # noqa: PLR0913 - how, by name
     :param unanswered: the host may still be creating an mdev, for somebody
         who does not wait for it any more, or not list it yet.
     :param patient: if not, try once and wait for nothing.
+    :param busy: UUIDs of mdevs that are known to be somebody else's.
     :returns: what could not be undone: empty if all was.
     """
     if end is End.KEEP:
@@ -67,7 +69,6 @@ def end_claim(  # noqa: PLR0913 - how, by name
     deadline = time.monotonic() + (limits.busy_s if patient else 0)
     if unanswered:
         _await_unanswered(host, claim, limits, deadline)
-    busy: frozenset[str] = frozenset()
     while True:
         problems = _try(host, claim, end, busy)
         if not problems:
@@ -76,8 +77,8 @@ def end_claim(  # noqa: PLR0913 - how, by name
             if any(isinstance(p, exception.HostUnreachable) for p in problems):
                 _reconnect(host, limits)
             time.sleep(limits.poll_s)
-        elif patient and not busy and (busy := _busy(problems)):
-            continue
+        elif patient and _busy(problems) - busy:
+            busy |= _busy(problems)
         else:
             return problems
 

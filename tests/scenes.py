@@ -7,9 +7,13 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mdev_migrate import exception, libvirt_host, service, testing
-from mdev_migrate.core import claims
+import libvirt
+
+from mdev_migrate import exception, libvirt_host, model, testing
+from mdev_migrate.core import claim_xml
+from mdev_migrate.limits import Limits
 from mdev_migrate.workflow import (
+    Destination,
     GuestMigration,
     Observer,
     Options,
@@ -19,12 +23,14 @@ from mdev_migrate.workflow import (
 from tests import builders
 
 #: Short, so that no test waits; long enough for a few tries.
-LIMITS = service.Limits(
+LIMITS = Limits(
     listed_s=0.2,
     busy_s=0.2,
     settle_s=1.0,
     stable_s=0.003,
     poll_s=0.001,
+    beat_s=0.02,
+    silent_s=0.1,
     tries=3,
 )
 KERNEL = "6.12.0-amd64"
@@ -40,7 +46,6 @@ class Scene:
 
     :ivar here: the host that the guest is on at first.
     :ivar there: the other one.
-    :ivar claims: the claims on mdevs of each host, by the host's name.
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class Scene:
         persistent_mdevs: bool = False,
         source_parents: Iterable[testing.Parent] | None = None,
         destination_parents: Iterable[testing.Parent] | None = None,
-        limits: service.Limits = LIMITS,
+        limits: Limits = LIMITS,
         **guest_facts: Any,
     ) -> None:
         self.here, self.there = testing.two_hosts(
@@ -61,7 +66,6 @@ class Scene:
         )
         self.group = self.here.group
         self.limits = limits
-        self.claims = {name: claims.ClaimTable() for name in self.group.hosts}
         self.sources = []
         for number, kind in enumerate(mdev_types, 1):
             self.sources.append(builders.uuid(number))
@@ -106,14 +110,9 @@ class Scene:
 
     def destination(
         self, simulated: testing.SimulatedHost | None = None
-    ) -> service.MdevMigration:
-        """Reach the destination, with the claims on it."""
-        simulated = simulated or self.there
-        return service.MdevMigration(
-            self.host(simulated),
-            self.claims[simulated.name],
-            limits=self.limits,
-        )
+    ) -> Destination:
+        """Reach the destination."""
+        return Destination(self.host(simulated or self.there), self.limits)
 
     def migrate(
         self,
@@ -143,9 +142,8 @@ class Scene:
         ).run()
 
     def new_process(self) -> None:
-        """Let the process that migrates start anew: it forgets its claims."""
+        """Let the process that migrates start anew."""
         self.group.new_process()
-        self.claims = {name: claims.ClaimTable() for name in self.group.hosts}
 
     def snapshot(self) -> dict[str, tuple[Any, ...]]:
         """Return all that there is on both hosts, to be compared."""
@@ -167,13 +165,13 @@ class Scene:
             if builders.INSTANCE in host.running_guests()
         ]
 
-    def claimed(self) -> dict[str, claims.Claim]:
-        """Return all claims on both hosts, by instance UUID."""
-        return {
-            uuid: claim
-            for table in self.claims.values()
-            for uuid, claim in table.all().items()
-        }
+    def claims(self) -> tuple[model.Claim, ...]:
+        """Return all claims on both hosts."""
+        return tuple(
+            claim
+            for host in self.group.hosts.values()
+            for claim in claims_on(host).all
+        )
 
     def missed(self, outcome: Outcome) -> list[str]:
         """Return what keeps a migration from being a full success."""
@@ -189,7 +187,7 @@ class Scene:
         kept = isinstance(outcome.error, exception.OutcomeUnknown)
         if kept:
             found.append("how it ended is not known")
-        if self.claimed() and not kept:
+        if self.claims() and not kept:
             found.append("a claim is left")
         if not arrived and not kept and self.snapshot() != self.before:
             found.append("not all is as it was before")
@@ -209,6 +207,22 @@ class Scene:
             if int(mdev.uuid[:8], 16) not in range(SPARE, SPARE + 99)
         }
         return ["an mdev is left without a guest"] if known - targets else []
+
+
+def claims_on(host: testing.SimulatedHost) -> model.Claims:
+    """Return the claims on a host without asking it: no call is counted."""
+    engine = host.guests.engine
+    with host.changing():
+        return claim_xml.read_all(
+            claim_xml.Domain(
+                engine.name(uuid),
+                uuid,
+                engine.is_active(uuid),
+                engine.document(uuid, libvirt.VIR_DOMAIN_XML_INACTIVE),
+            )
+            for uuid in engine.uuids()
+            if claim_xml.is_named_so(engine.name(uuid))
+        )
 
 
 def _stable(host: testing.SimulatedHost) -> list[tuple[Any, ...]]:

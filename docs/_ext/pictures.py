@@ -21,8 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 from svg import LINE, WIDTH, Box, Drawing
 from tables import make_table
 
-from mdev_migrate import model
-from mdev_migrate.core import allocation, phases
+from mdev_migrate.core import phases
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,32 +31,26 @@ else:
 TOP = pathlib.Path(__file__).parents[2]
 #: Of the floors: heights, and how many rooms stand side by side.
 _ROOM, _BETWEEN, _A_ROW = 30, 14, 3
-#: One mdev that a plan creates and one that it reuses.
-_CREATED = model.Mdev("created", "type", "parent")
-_REUSED = model.Mdev("reused", "type", "parent")
-_PLAN = allocation.AllocationPlan(reuse=(_REUSED,), create=(_CREATED,))
 
 
 def _undoing(step: phases.Step) -> str:
     """Return in words what undoes a step that failed."""
-    undo = phases.undo(step, _PLAN)
-    words = []
-    if undo.destroy:
-        words.append("destroy what was created")
-    if undo.recycle:
-        words.append("recycle what was reused")
-    if words:
-        return ", ".join(words)
-    if phases.guest_may_have_moved(step):
-        return "nothing: the guest runs on its targets"
-    return "nothing: no mdev was touched"
+    match phases.TARGETS[step]:
+        case phases.Targets.CREATED:
+            return "destroy what was created"
+        case phases.Targets.TOUCHED:
+            return "destroy what was created, recycle what was reused"
+        case phases.Targets.IN_USE:
+            return "nothing: the guest runs on its targets"
+        case _:
+            return "nothing: no mdev was touched"
 
 
 def draw_steps() -> Drawing:
     """Draw the steps, and beside each run of them what undoes it."""
     high = 24
     between = 10
-    steps = list(phases.TABLE)
+    steps = list(phases.TARGETS)
     height = len(steps) * (high + between) + 24
     drawing = Drawing(
         "The steps of a migration, and what undoes each if it fails",

@@ -16,12 +16,10 @@ from mdev_migrate.cli import (
     migration_options,
     options,
     output,
-    recover,
     table,
     way_options,
 )
-from mdev_migrate.cli.places import Places
-from mdev_migrate.cli.session import Session, exit_code
+from mdev_migrate.cli.session import Places, Session, exit_code
 from mdev_migrate.core.estimate import Estimate
 from mdev_migrate.core.phases import Step
 from mdev_migrate.core.precheck import Check
@@ -48,8 +46,7 @@ def command(
     GUEST is a name, UUID or number. Checks that could not be made are
     'unknown' and do not refuse. A guest without mdevs can be migrated too.
 
-    Nothing is changed for this migration; but what commands that were
-    killed have left on the destination is undone first, as by 'recover'.
+    Nothing is changed on either host, whatever others have left there.
     """
     session = Session.of(context)
     how = migration_options.read(flags)
@@ -58,21 +55,15 @@ def command(
         session.answer(_all_as_json(guest, found), lambda: _answer_all(found))
         context.exit(_exit_code(found))
     with session.failing(as_json(guest)):
-        report, left = _check_one(session, guest, destinations[0], how)
-    session.answer(as_json(guest, report, left), lambda: _answer(report, left))
+        report = _check_one(session, guest, destinations[0], how)
+    session.answer(as_json(guest, report), lambda: show(report))
     context.exit(application.DONE if report.allowed else application.FAILED)
 
 
-def _check_one(
-    session: Session, guest: str, to: str, how: Options
-) -> tuple[Report, list[str]]:
-    """Check for one destination.
-
-    :returns: besides, what became of what others had left there.
-    """
-    with session.hosts(to, looking=True) as hosts:
-        left = recover.settle_left(session, hosts, guest)
-        return make_report(checking(hosts, guest, how)), left
+def _check_one(session: Session, guest: str, to: str, how: Options) -> Report:
+    """Check for one destination."""
+    with session.hosts(to) as hosts:
+        return make_report(checking(hosts, guest, how))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,24 +76,23 @@ class _Found:
 
     to: str
     report: Report | None = None
-    left: Sequence[str] = ()
     error: exception.MdevMigrateError | None = None
     step: Step | None = None
 
 
 def _find(session: Session, guest: str, to: str, how: Options) -> _Found:
     try:
-        report, left = _check_one(session, guest, to, how)
+        report = _check_one(session, guest, to, how)
     except exception.MdevMigrateError as error:
         return _Found(to, error=error, step=session.step)
-    return _Found(to, report, left)
+    return _Found(to, report)
 
 
 def _all_as_json(guest: str, found: Iterable[_Found]) -> json_output.Answer:
     """Return the pre-checks for several destinations."""
     each = [
         {"to": one.to}
-        | as_json(guest, one.report, one.left)
+        | as_json(guest, one.report)
         | {"error": json_output.error(one.error, one.step)}
         for one in found
     ]
@@ -119,7 +109,7 @@ def _answer_all(found: Iterable[_Found]) -> None:
     for one in found:
         output.line(f"to {one.to}:")
         if one.report is not None:
-            _answer(one.report, one.left)
+            show(one.report)
             rows.append((one.to, "yes" if one.report.allowed else "no"))
         elif one.error is not None:
             output.line(f"error: {one.error} ({one.error.code})", "red")
@@ -137,13 +127,7 @@ def _exit_code(found: Sequence[_Found]) -> int:
 
 def checking(hosts: Places, guest: str, how: Options) -> GuestCheck:
     """Return the pre-checks of a migration."""
-    return GuestCheck(
-        hosts.source,
-        hosts.destination,
-        guest,
-        how,
-        may_replace=hosts.owners.may_replace,
-    )
+    return GuestCheck(hosts.source, hosts.destination, guest, how)
 
 
 def make_report(check: GuestCheck) -> Report:
@@ -161,13 +145,10 @@ def make_report(check: GuestCheck) -> Report:
     return dataclasses.replace(report, checks=(*report.checks, plain))
 
 
-def as_json(
-    guest: str, report: Report | None = None, warnings: Iterable[str] = ()
-) -> json_output.Answer:
+def as_json(guest: str, report: Report | None = None) -> json_output.Answer:
     """Return the pre-checks; without a report, that there are none.
 
     :param guest: as the user calls it.
-    :param warnings: what a human should know besides.
     """
     if report is None:
         return {
@@ -177,7 +158,6 @@ def as_json(
             "checks": [],
             "source_mdev_types": {},
             "estimate": None,
-            "warnings": list(warnings),
         }
     return {
         "guest": report.guest.name,
@@ -188,7 +168,6 @@ def as_json(
             want.source_uuid: want.mdev_type for want in report.wanted
         },
         "estimate": estimate_as_json(report.estimate),
-        "warnings": list(warnings),
     }
 
 
@@ -211,13 +190,6 @@ def _check(each: Check) -> json_output.Answer:
         "detail": each.detail,
         "hint": (each.error.hint or None) if each.error else None,
     }
-
-
-def _answer(report: Report, left: Iterable[str]) -> None:
-    """Show the pre-checks, and what became of what others had left."""
-    for text in left:
-        output.say(f"warning: {output.one_line(text)}")
-    show(report)
 
 
 def show(report: Report) -> None:

@@ -1,38 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``claims``: the claims on a host's mdevs, and whether their owners live."""
+"""``claims``: the claims on a host's mdevs, and when their owners beat."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal
 
 import click
 
 from mdev_migrate import model
 from mdev_migrate.cli import json_output, options, output, table
 from mdev_migrate.cli.session import Session
-from mdev_migrate.core.claims import Claim
-
-
-class Shown(NamedTuple):
-    """A claim as it is shown.
-
-    :ivar age_s: seconds since it was made, by the clocks of its owner and
-        of this machine.
-    """
-
-    claim: Claim
-    alive: bool
-    age_s: float
-
-    @property
-    def state(self) -> Literal["alive", "ended", "nova"]:
-        """Return whether its owner lives."""
-        if self.claim.note.migration:
-            return "nova"
-        return "alive" if self.alive else "ended"
 
 
 @click.command("claims")
@@ -41,86 +20,104 @@ class Shown(NamedTuple):
 def command(context: click.Context) -> None:
     """Show the claims on the mdevs of a host, and who made them.
 
-    An owner that has ended has left its claim behind: 'recover' settles
-    it. A claim of Nova's is settled by Nova.
+    An owner that lives raises its claim's beat every few seconds; how long
+    ago that was is told by the clocks of its machine and of this one. What
+    an owner has left 'recover' settles. A claim of Nova's is settled by
+    Nova.
+
+    A domain that is named like a claim and is none is named in a warning;
+    exit code 1 then.
     """
     session = Session.of(context)
     empty = as_json(session.settings.source_uri)
-    with (
-        session.failing(empty),
-        session.place(looking=True) as (place, owners),
-    ):
-        host = place.host.facts().name
-        now = time.time()
-        shown = [
-            _shown(claim, now, alive=owners.lives(claim.note))
-            for claim in place.claims.all().values()
-        ]
-        made = place.claims.made()
+    with session.failing(empty), session.source() as host:
+        name, found, now = host.facts().name, host.claims.read(), time.time()
     session.answer(
-        as_json(host, shown, made),
-        lambda: show(host, shown),
+        as_json(name, found, now), lambda: show(name, found.all, now)
+    )
+    session.end_showing(
+        context,
+        [f"{each.name} is no claim: {each.reason}" for each in found.strange],
     )
 
 
-def _shown(claim: Claim, now: float, *, alive: bool) -> Shown:
-    """Return a claim as it is shown.
-
-    :param now: seconds since the epoch.
-    """
-    return Shown(claim, alive, max(0.0, now - claim.note.since))
+def state(claim: model.Claim) -> Literal["owned", "left", "nova"]:
+    """Return who is to end a claim."""
+    if claim.migration:
+        return "nova"
+    return "left" if claim.over else "owned"
 
 
 def as_json(
-    host: str,
-    found: Iterable[Shown] = (),
-    made: Mapping[str, str] | None = None,
+    host: str, found: model.Claims | None = None, now: float = 0.0
 ) -> json_output.Answer:
-    """Return the claims on a host's mdevs."""
+    """Return the claims on a host's mdevs.
+
+    :param now: seconds since the epoch.
+    """
+    found = found or model.Claims()
     return {
         "host": host,
         "claims": [
-            claim(each.claim)
-            | {"alive": each.alive, "age": round(each.age_s, 3)}
-            for each in found
+            claim(each) | {"beat_age": round(_age(each, now), 3)}
+            for each in found.all
         ],
-        "made": dict(made or {}),
+        "strange": [
+            {"name": each.name, "reason": each.reason}
+            for each in found.strange
+        ],
     }
 
 
-def claim(found: Claim) -> json_output.Answer:
+def claim(found: model.Claim) -> json_output.Answer:
     """Return a claim."""
-    note = found.note
     return {
         "instance_uuid": found.instance_uuid,
-        "guest": note.guest,
-        "owner": note.owner,
+        "guest": found.guest,
+        "owner": found.owner,
+        "state": state(found),
         "step": found.step.value,
-        "since": _when(note.since),
-        "source": note.source,
-        "destination": note.destination,
-        "migration": note.migration or None,
-        "reuse": [json_output.mdev(mdev) for mdev in found.plan.reuse],
-        "create": [json_output.mdev(mdev) for mdev in found.plan.create],
+        "source": found.source,
+        "migration": found.migration or None,
+        "reuse": [
+            json_output.mdev(target.mdev)
+            for target in found.targets
+            if not target.created
+        ],
+        "create": [
+            json_output.mdev(target.mdev)
+            for target in found.targets
+            if target.created
+        ],
     }
 
 
-def _when(since: float) -> str:
-    return datetime.fromtimestamp(since, timezone.utc).isoformat()
+def _age(found: model.Claim, now: float) -> float:
+    return max(0.0, now - found.beat) if found.beat else 0.0
 
 
-def show(host: str, found: Iterable[Shown]) -> None:
+def show(host: str, found: Iterable[model.Claim], now: float) -> None:
     """Show the claims on a host's mdevs."""
-    titles = ("INSTANCE", "GUEST", "STEP", "AGE", "STATE", "MDEVS", "OWNER")
+    titles = (
+        "INSTANCE",
+        "GUEST",
+        "FROM",
+        "STEP",
+        "STATE",
+        "BEAT",
+        "MDEVS",
+        "OWNER",
+    )
     rows = [
         (
-            each.claim.instance_uuid,
-            each.claim.note.guest or "-",
-            each.claim.step.value,
-            _span(each.age_s),
-            each.state,
-            _mdevs(each.claim.plan.reuse, each.claim.plan.create),
-            each.claim.note.owner,
+            each.instance_uuid,
+            each.guest or table.NONE,
+            each.source or table.NONE,
+            each.step.value,
+            state(each),
+            f"{_span(_age(each, now))} ago" if each.beat else table.NONE,
+            ", ".join(map(_mdev, each.targets)),
+            each.owner,
         )
         for each in found
     ]
@@ -136,7 +133,6 @@ def _span(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def _mdevs(reuse: Iterable[model.Mdev], create: Iterable[model.Mdev]) -> str:
-    words = [f"{mdev.uuid} (reuse)" for mdev in reuse]
-    words += [f"{mdev.uuid} (create)" for mdev in create]
-    return ", ".join(words) or "-"
+def _mdev(target: model.Target) -> str:
+    how = "create" if target.created else "reuse"
+    return f"{target.mdev.uuid} ({how})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
 import time
 from dataclasses import dataclass
 
@@ -17,8 +16,8 @@ from mdev_migrate.cli.session import Environment, Opener, Session, exit_code
 from mdev_migrate.core import downtime
 from mdev_migrate.host import Host
 from mdev_migrate.libvirt_host import LibvirtHost
-from mdev_migrate.service import Limits, MdevMigration
-from mdev_migrate.workflow import Options
+from mdev_migrate.limits import Limits
+from mdev_migrate.workflow import Destination, Options
 
 GUEST = "demo-guest"
 _INSTANCE = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -37,7 +36,7 @@ _TYPES = (
 _ROOM = 8
 #: What the plan promises is what is created, so that both can be compared.
 _DESTINATION = functools.partial(
-    MdevMigration, limits=Limits(poll_s=0.1), mint=lambda: _CREATED
+    Destination, limits=Limits(poll_s=0.1), mint=lambda: _CREATED
 )
 #: What the guest's device state takes, and a limit that lets it pass.
 _NEEDED_MS, _ALLOWED_MS = 500, 1000
@@ -78,19 +77,14 @@ def command(context: click.Context, *, fail: bool) -> None:
     called = Session.of(context)
     shown = not called.settings.as_json
     scene = make_scene(paced=shown and progress.is_terminal(), fail=fail)
-    with tempfile.TemporaryDirectory() as folder:
-        session = Session(
-            dataclasses.replace(
-                called.settings, uri=scene.source, state_dir=folder
-            ),
-            scene.environment,
-        )
-        if shown:
-            output.answer(lambda: output.line(scene.text))
-            plan.answer(session, GUEST, scene.destination, scene.options)
-        moved = migrate.answer(
-            session, GUEST, scene.destination, scene.options
-        )
+    session = Session(
+        dataclasses.replace(called.settings, uri=scene.source),
+        scene.environment,
+    )
+    if shown:
+        output.answer(lambda: output.line(scene.text))
+        plan.answer(session, GUEST, scene.destination, scene.options)
+    moved = migrate.answer(session, GUEST, scene.destination, scene.options)
     context.exit(exit_code(moved.outcome.error))
 
 

@@ -28,8 +28,7 @@ from mdev_migrate.cli import (
     way_options,
 )
 from mdev_migrate.cli.listeners import Several
-from mdev_migrate.cli.places import Places
-from mdev_migrate.cli.session import Session
+from mdev_migrate.cli.session import Places, Session
 from mdev_migrate.workflow import Options, Outcome
 from mdev_migrate.workflow.drain import (
     Drain,
@@ -223,9 +222,7 @@ def _look(session: Session, call: _Call) -> Plan:
     """Look at all hosts and plan."""
     with contextlib.ExitStack() as stack:
         places: dict[str, Places] = {
-            target.to: stack.enter_context(
-                session.hosts(target.to, looking=True)
-            )
+            target.to: stack.enter_context(session.hosts(target.to))
             for target in call.targets
         }
         source = next(iter(places.values())).source
@@ -293,9 +290,7 @@ def _move(
     guest, (to, how) = leaving.guest, target
     try:
         with session.hosts(to) as hosts:
-            outcome = migrate.move(
-                session, hosts, guest.instance_uuid, how, watched
-            )
+            outcome = migrate.move(hosts, guest.instance_uuid, how, watched)
             if outcome.result == "migrated":
                 note.write(guest, hosts.source.facts(), to)
             return outcome

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import click
@@ -11,7 +11,6 @@ import click
 from mdev_migrate import model
 from mdev_migrate.cli import json_output, options, output, table
 from mdev_migrate.cli.session import Session
-from mdev_migrate.core.claims import Claim
 
 
 class Row(NamedTuple):
@@ -35,16 +34,15 @@ def command(context: click.Context) -> None:
 
     A guest holds its mdevs even while it is shut off.
 
-    What cannot be read, be it an mdev, a guest or the claims, is named in a
-    warning; exit code 1 then.
+    What cannot be read, be it an mdev or a guest, is named in a warning;
+    exit code 1 then.
     """
     session = Session.of(context)
     empty = as_json(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
         found = host.inventory("mdev", "guest")
-        claimed, warnings = session.claimed(host)
-    warnings += found.not_read("mdev", "guest")
-    held = rows(found, claimed)
+    warnings = found.not_read("mdev", "guest")
+    held = rows(found)
     session.answer(
         as_json(found.host, held, warnings),
         lambda: show(found.host, held, whole=not warnings),
@@ -52,17 +50,12 @@ def command(context: click.Context) -> None:
     session.end_showing(context, warnings)
 
 
-def rows(
-    inventory: model.Inventory, claimed: Mapping[str, Claim]
-) -> list[Row]:
-    """Return a host's mdevs, in the order of its inventory.
-
-    :param claimed: the claims on this host's mdevs, by instance UUID.
-    """
+def rows(inventory: model.Inventory) -> list[Row]:
+    """Return a host's mdevs, in the order of its inventory."""
     holders = {
-        mdev.uuid: f"claim of {instance_uuid}"
-        for instance_uuid, claim in claimed.items()
-        for mdev in claim.plan.mdevs
+        mdev.uuid: f"claim of {claim.instance_uuid}"
+        for claim in inventory.claims.all
+        for mdev in claim.mdevs
     }
     holders |= {
         uuid: guest.name for uuid, guest in inventory.assigned().items()

@@ -20,15 +20,13 @@ from mdev_migrate.cli import (
     options,
     output,
     progress,
-    recover,
     report,
     signals,
     table,
     way_options,
 )
 from mdev_migrate.cli.listeners import Events, Recorder, Several
-from mdev_migrate.cli.places import Places
-from mdev_migrate.cli.session import Session, exit_code
+from mdev_migrate.cli.session import Places, Session, exit_code
 from mdev_migrate.core import phases
 from mdev_migrate.host import Host
 from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
@@ -196,7 +194,7 @@ def _migrate(
     types = _types(hosts.source)
     try:
         with signals.stopping(lines.say) as stop:
-            outcome = move(session, hosts, guest, how, (observer, stop))
+            outcome = move(hosts, guest, how, (observer, stop))
     finally:
         lines.end()
     pairs = outcome.target_mdevs
@@ -205,35 +203,24 @@ def _migrate(
 
 
 def move(
-    session: Session,
     hosts: Places,
     guest: str,
     how: Options,
     watched: tuple[Observer, threading.Event],
 ) -> Outcome:
-    """Settle what an earlier migration left, and migrate a guest.
+    """Migrate a guest.
 
     :param watched: who hears of it, and what stops it.
     """
     observer, stop = watched
-    left = recover.settle_left(session, hosts, guest)
-    for text in left:
-        observer.warn(text)
-    outcome = GuestMigration(
+    return GuestMigration(
         hosts.source,
         hosts.destination,
         guest,
         how,
         observer=observer,
         stop=stop,
-        note=hosts.owners.note(
-            guest, hosts.source.uri, hosts.destination.host.uri
-        ),
-        may_replace=hosts.owners.may_replace,
-        source_claims=hosts.source_claims,
     ).run()
-    outcome.warnings[:0] = left
-    return outcome
 
 
 def _types(host: Host) -> dict[str, str]:
@@ -357,7 +344,7 @@ def whereabouts(outcome: Outcome) -> str:
     """Return where the guest is after a migration that did not go well."""
     if outcome.error is not None and outcome.error.code in _WHERE:
         return _WHERE[outcome.error.code]
-    targets = phases.TABLE[outcome.step or phases.Step.CONNECT].targets
+    targets = phases.TARGETS[outcome.step or phases.Step.CONNECT]
     if targets is phases.Targets.NOTHING:
         return "nothing was changed on either host"
     if targets is phases.Targets.IN_USE:

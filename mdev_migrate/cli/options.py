@@ -16,8 +16,6 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 #: Where virsh looks for a URI, in its order, and libvirt after it.
 URI_VARIABLES = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")
 DEFAULT_URI = "qemu:///system"
-#: Names the ledger's folder if no option does.
-STATE_DIR_VARIABLE = "MDEV_MIGRATE_STATE_DIR"
 _SETTINGS = "mdev_migrate.cli.settings"
 
 
@@ -26,11 +24,9 @@ class Settings:
     """What the options say that every command has.
 
     :ivar uri: None if the user named none.
-    :ivar state_dir: likewise.
     """
 
     uri: str | None = None
-    state_dir: str | None = None
     as_json: bool = False
     verbose: bool = False
 
@@ -39,11 +35,6 @@ class Settings:
         """Return where the source is, as virsh finds it."""
         named = (os.environ.get(variable) for variable in URI_VARIABLES)
         return self.uri or next(filter(None, named), DEFAULT_URI)
-
-    @property
-    def named_folder(self) -> str | None:
-        """Return where the user wants claims to be kept."""
-        return self.state_dir or os.environ.get(STATE_DIR_VARIABLE)
 
 
 def settings_of(context: click.Context) -> Settings:
@@ -112,15 +103,6 @@ def shared(command: Decorated) -> Decorated:
             help="The host that guests leave, as for virsh. Default: "
             f"{' or '.join(f'${name}' for name in URI_VARIABLES)} if set, "
             f"else {DEFAULT_URI}.",
-        ),
-        option(
-            "--state-dir",
-            metavar="DIR",
-            type=WORD,
-            help="The folder of the ledger, where the claims of all commands "
-            f"are kept. Default: ${STATE_DIR_VARIABLE} if set, else "
-            "/var/lib/mdev-migrate; for a user who may not make it, while "
-            "there is none, a folder of his own.",
         ),
         option(
             "--json",

@@ -18,7 +18,7 @@ from mdev_migrate.cli import (
     way_options,
 )
 from mdev_migrate.cli.session import Session
-from mdev_migrate.core.phases import Step
+from mdev_migrate.model import Step
 from mdev_migrate.workflow import Options, Report
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
@@ -47,10 +47,7 @@ def command(
 
 def answer(session: Session, guest: str, to: str, how: Options) -> Report:
     """Answer with the plan of a migration."""
-    with (
-        session.failing(as_json(guest)),
-        session.hosts(to, looking=True) as hosts,
-    ):
+    with session.failing(as_json(guest)), session.hosts(to) as hosts:
         checking = check.checking(hosts, guest, how)
         report = check.make_report(checking)
         session.step = Step.PLAN

@@ -4,21 +4,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import click
 
-from mdev_migrate import exception, ledger, libvirt_host
+from mdev_migrate import exception, libvirt_host
 from mdev_migrate.cli import application, json_output, options, output
-from mdev_migrate.cli.places import Places
-from mdev_migrate.core.claims import Claim, ClaimTable
-from mdev_migrate.core.phases import Step
 from mdev_migrate.host import Host
-from mdev_migrate.service import MdevMigration
+from mdev_migrate.model import Step
+from mdev_migrate.workflow import Destination
 
 #: Opens the host at a URI; raises HostUnreachable if it cannot.
 Opener = Callable[[str], Host]
@@ -29,17 +25,22 @@ class Environment:
     """What the commands stand on; tests and the demonstration bring theirs.
 
     :ivar opener: reaches a host by its URI.
-    :ivar destination: returns what a host does for guests that reach it,
-        given the claims on its mdevs.
+    :ivar destination: returns what to know of a host that guests come to.
     :ivar guest_names: names the running guests of the host at a URI, to who
         completes a name; raises HostError.
     """
 
     opener: Opener = libvirt_host.LibvirtHost.open
-    destination: Callable[[Host, ClaimTable], MdevMigration[Host]] = (
-        MdevMigration
-    )
+    destination: Callable[[Host], Destination] = Destination
     guest_names: Callable[[str], list[str]] = libvirt_host.guest_names
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The two ends of a migration, as a command has opened them."""
+
+    source: Host
+    destination: Destination
 
 
 class Session:
@@ -77,85 +78,16 @@ class Session:
             yield host
 
     @contextlib.contextmanager
-    def hosts(self, to: str, *, looking: bool = False) -> Iterator[Places]:
-        """Open the source, the destination and the ledger.
+    def hosts(self, to: str) -> Iterator[Places]:
+        """Open the source and the destination.
 
-        :param looking: make no ledger where there is none.
-        :raises HostError: if a host cannot be opened or asked who it is.
-        :raises LedgerUnusable: if claims cannot be kept.
+        :raises HostUnreachable: if one cannot be opened.
         """
         with self.source() as source:
             self.step = Step.CONNECT
             with contextlib.closing(self.environment.opener(to)) as host:
                 self.step = Step.CHECK
-                with self._owning(looking=looking) as owners:
-                    yield Places(
-                        source,
-                        self._destination(host, looking=looking),
-                        self._table(source, looking=looking),
-                        owners,
-                    )
-
-    @contextlib.contextmanager
-    def place(
-        self, *, looking: bool = False
-    ) -> Iterator[tuple[MdevMigration[Host], ledger.Owners]]:
-        """Open the host of ``--connect`` as a destination, and the ledger.
-
-        :param looking: as for :meth:`hosts`.
-        :raises HostError: and LedgerUnusable: as for :meth:`hosts`.
-        """
-        with (
-            self.source() as host,
-            self._owning(looking=looking) as owners,
-        ):
-            yield self._destination(host, looking=looking), owners
-
-    @contextlib.contextmanager
-    def _owning(self, *, looking: bool) -> Iterator[ledger.Owners]:
-        """Be known as the owner of what is claimed meanwhile."""
-        owners = ledger.Owners(self._folder, "mdev-migrate")
-        with contextlib.closing(owners):
-            if not looking:
-                owners.begin()
-            yield owners
-
-    def claimed(self, host: Host) -> tuple[dict[str, Claim], list[str]]:
-        """Return the claims on a host's mdevs, to be shown and no more.
-
-        :returns: besides, a warning if they cannot be seen.
-        """
-        try:
-            return self._table(host, looking=True).all(), []
-        except exception.LedgerUnusable as error:
-            return {}, [f"claims cannot be seen: {error}"]
-
-    def _destination(
-        self, host: Host, *, looking: bool
-    ) -> MdevMigration[Host]:
-        """Return what a host does for guests that reach it."""
-        table = self._table(host, looking=looking)
-        return self.environment.destination(host, table)
-
-    def _table(self, host: Host, *, looking: bool) -> ClaimTable:
-        """Return the claims on a host's mdevs."""
-        begin = ledger.look if looking else ledger.FileStore
-        return ClaimTable(begin(self._folder, host.facts(), self.warn))
-
-    @functools.cached_property
-    def _folder(self) -> pathlib.Path:
-        """Where claims are kept; says so once if nobody else looks there."""
-        named = self.settings.named_folder
-        if named:
-            return pathlib.Path(named)
-        folder = ledger.default_folder()
-        if folder != ledger.SHARED:
-            self.warn(
-                f"claims are kept in {folder}: commands of other users, and "
-                f"Nova, see them only in {ledger.SHARED}, which they could "
-                "share if it were made"
-            )
-        return folder
+                yield Places(source, self.environment.destination(host))
 
     def warn(self, text: str) -> None:
         """Tell what a human should know, whoever asked."""

@@ -18,7 +18,7 @@ from oslo_log import log
 
 from mdev_migrate import exception
 from mdev_migrate.core import transport
-from mdev_migrate.service import Limits
+from mdev_migrate.limits import Limits
 
 LOG = log.getLogger(__name__)
 

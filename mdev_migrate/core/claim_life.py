@@ -21,15 +21,9 @@ from mdev_migrate.core import allocation, whereabouts
 from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.model import Step
 
-#: The steps of a claim, in order; the guest may be sent from MIGRATE on.
-STEPS = (
-    Step.CLAIM,
-    Step.CREATE,
-    Step.PREPARE,
-    Step.MIGRATE,
-    Step.VERIFY,
-    Step.RELEASE,
-)
+#: The steps of a claim, in order: it may still give way; it stands; its
+#: mdevs are there, which a command does not write; the guest may be sent.
+STEPS = (Step.CLAIM, Step.CREATE, Step.PREPARE, Step.MIGRATE)
 
 
 class Owner(enum.Enum):
@@ -124,7 +118,7 @@ def may_be_sent(step: Step) -> bool:
 
     :raises ClaimMoveIllegal: if no claim is ever at that step.
     """
-    return _place(step) >= STEPS.index(Step.MIGRATE)
+    return _place(step) == STEPS.index(Step.MIGRATE)
 
 
 def _place(step: Step) -> int:
@@ -205,6 +199,21 @@ def deeds(
     return told
 
 
+#: What libvirt and QEMU say of an mdev that a guest cannot be given.
+_TAKEN = ("in use", "busy", "not found")
+
+
+def named_as_taken(reason: str, uuids: Iterable[str]) -> frozenset[str]:
+    """Return the mdevs that an error says somebody else has, or removed.
+
+    :param reason: in libvirt's words, which may hold QEMU's.
+    """
+    words = reason.lower()
+    if not any(each in words for each in _TAKEN):
+        return frozenset()
+    return frozenset(uuid for uuid in uuids if uuid in words)
+
+
 # Made at the same time ---------------------------------------------------
 
 
@@ -223,26 +232,34 @@ def judge(mine: model.Claim, inventory: model.Inventory) -> Verdict:
     have one name. But two may be for the same guest, or create more on a
     parent than it has room for, when both looked before either was there.
     So each looks once more, and comes to the next step only if it stands.
-    Of two that are both at step CLAIM the one with the smaller token is
-    first; it waits, since the other may have looked before it was there.
+    First are those that have, and of those at step CLAIM the ones with
+    smaller tokens. A claim that fits in with them, and not with all, waits:
+    one of the others may have looked before it was there.
 
     :param inventory: looked at after the claim was made.
     """
-    others = [c for c in inventory.claims.all if c.token != mine.token]
-    rivals = [c for c in others if c.instance_uuid == mine.instance_uuid]
-    create = [t.mdev for t in mine.targets if t.created]
-    crowded = allocation.crowded(
-        inventory, create, inventory.claims.held(mine.token)
-    )
-    rivals += [
-        claim
-        for claim in others
-        if any(t.created and t.mdev.parent in crowded for t in claim.targets)
-    ]
     assigned = inventory.assigned()
     if any(target.mdev.uuid in assigned for target in mine.targets):
         return Verdict.GIVE_WAY
-    if not rivals:
-        return Verdict.GIVE_WAY if crowded else Verdict.STANDS
-    first = (c.step is not Step.CLAIM or c.token < mine.token for c in rivals)
-    return Verdict.GIVE_WAY if any(first) else Verdict.WAIT
+    others = [c for c in inventory.claims.all if c.token != mine.token]
+    before = [c for c in others if _is_before(c, mine)]
+    if not _fits(mine, before, inventory):
+        return Verdict.GIVE_WAY
+    if not _fits(mine, others, inventory):
+        return Verdict.WAIT
+    return Verdict.STANDS
+
+
+def _is_before(claim: model.Claim, mine: model.Claim) -> bool:
+    return claim.step is not Step.CLAIM or claim.token < mine.token
+
+
+def _fits(
+    mine: model.Claim, others: list[model.Claim], inventory: model.Inventory
+) -> bool:
+    """Tell whether a claim can stand beside others."""
+    if any(c.instance_uuid == mine.instance_uuid for c in others):
+        return False
+    held = [mdev for claim in others for mdev in claim.mdevs]
+    create = [t.mdev for t in mine.targets if t.created]
+    return not allocation.crowded(inventory, create, held)

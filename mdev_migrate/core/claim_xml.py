@@ -53,6 +53,9 @@ class Form:
     device_api: str = "vfio-pci"
 
 
+PLAIN = Form()
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """A domain as a host lists it.
@@ -74,7 +77,7 @@ def read_form(domain_xml: str) -> Form:
     domain = documents.parse(domain_xml, "domain XML")
     system = domain.find("os/type")
     hostdev = domain.find("devices/hostdev[@type='mdev']")
-    form = Form(domain_type=domain.get("type", Form().domain_type))
+    form = Form(domain_type=domain.get("type", PLAIN.domain_type))
     if system is not None:
         form = replace(
             form, arch=system.get("arch"), machine=system.get("machine")

@@ -309,3 +309,16 @@ def source_mdevs(
         for mdev, listed in found
         if listed is not None
     )
+
+
+def check_earlier(claim: model.Claim) -> str:
+    """Tell what an earlier claim of the guest means for its migration.
+
+    :raises ClaimHeld: if only Nova can end it.
+    :raises ClaimUnsettled: if it is to be seen whether its owner lives.
+    """
+    if claim.migration:
+        raise exception.ClaimHeld(claim.instance_uuid, claim.owner)
+    if not claim.over:
+        raise exception.ClaimUnsettled(claim.instance_uuid, claim.owner)
+    return f"{claim.owner} left one: the migration settles it first"

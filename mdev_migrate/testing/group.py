@@ -100,9 +100,7 @@ class SimulatedGroup:
 
     def new_process(self) -> None:
         """Let a new process take over; it opens connections of its own."""
-        with self.changing():
-            for host in self.hosts.values():
-                host.connections.clear()
+        self.kill_process()
         self.faults.new_process()
 
     def hold(self, phase: str, number: int = 0) -> "Gate":

@@ -294,6 +294,12 @@ class GuestTable:
                     f"domain {used[mdev_uuid]}",
                     libvirt.VIR_FROM_NONE,
                 )
+            if mdev_uuid in self._host.open_mdevs:
+                raise errors.internal(
+                    "QEMU unexpectedly closed the monitor: vfio "
+                    f"{mdev_uuid}: failed to open /dev/vfio/1: Device or "
+                    "resource busy"
+                )
         if not may_resume:
             self._refuse_spoiled(mdevs)
 

@@ -31,6 +31,8 @@ class SimulatedHost:
     :ivar libvirt_version: three numbers, as in ``(11, 3, 0)``.
     :ivar qemu_version: three numbers.
     :ivar kernel_release: what ``uname -r`` says; libvirt does not tell it.
+    :ivar open_mdevs: UUIDs of mdevs that a process has open which libvirt
+        does not know.
     :ivar required_downtime_ms: a migration from here goes on copying until
         the guest's downtime limit is at least this.
     :ivar requests: what migrations from here were asked for, in order.
@@ -52,6 +54,7 @@ class SimulatedHost:
         self.libvirt_version = (11, 3, 0)
         self.qemu_version = (10, 0, 13)
         self.kernel_release = "6.12.0-amd64"
+        self.open_mdevs: set[str] = set()
         self.required_downtime_ms = 0
         self.daemon_runs = True
         self.daemon_starts = 1
@@ -307,4 +310,4 @@ class SimulatedHost:
                     self.group.later(functools.partial(callback, *facts))
 
     def _mdev_in_use(self, mdev_uuid: str) -> bool:
-        return mdev_uuid in self.guests.used_mdevs()
+        return mdev_uuid in self.open_mdevs | self.guests.used_mdevs().keys()

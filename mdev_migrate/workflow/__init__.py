@@ -6,10 +6,10 @@
 """
 
 from mdev_migrate.workflow.check import GuestCheck
-from mdev_migrate.workflow.clearing import Cleared, clear
 from mdev_migrate.workflow.migration import GuestMigration
 from mdev_migrate.workflow.recovery import Recovered, Recovery
 from mdev_migrate.workflow.values import (
+    Destination,
     Observer,
     Options,
     Outcome,
@@ -18,7 +18,7 @@ from mdev_migrate.workflow.values import (
 )
 
 __all__ = [
-    "Cleared",
+    "Destination",
     "GuestCheck",
     "GuestMigration",
     "Observer",
@@ -28,5 +28,4 @@ __all__ = [
     "Recovery",
     "Report",
     "Silent",
-    "clear",
 ]

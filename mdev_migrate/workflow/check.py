@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import (
     allocation,
-    claims,
+    claim_xml,
     estimate,
     guest_xml,
+    made,
     precheck,
 )
 from mdev_migrate.core.precheck import Check, attempt
 from mdev_migrate.host import Host
-from mdev_migrate.service import MdevMigration
-from mdev_migrate.workflow.values import Options, Report
+from mdev_migrate.workflow.values import Destination, Options, Report
 
 
 @dataclass(slots=True)
@@ -40,25 +40,23 @@ class _Findings:
     wanted: tuple[model.WantedMdev, ...] = ()
     plan: allocation.AllocationPlan | None = None
     estimate: estimate.Estimate | None = None
+    form: claim_xml.Form = claim_xml.PLAIN
+    made: frozenset[str] = frozenset()
 
 
 class GuestCheck:
     """The pre-checks of one guest's migration.
 
     :param guest: its name, UUID or number.
-    :param may_replace: raises if an older claim of the instance must stay.
     """
 
     def __init__(
         self,
         source: Host,
-        destination: MdevMigration[Host],
+        destination: Destination,
         guest: str,
         options: Options | None = None,
-        *,
-        may_replace: Callable[[claims.Claim], None] = claims.refuse_unfinished,
     ) -> None:
-        self._may_replace = may_replace
         self._source = source
         self._destination = destination
         self._name = guest
@@ -71,7 +69,6 @@ class GuestCheck:
         :raises GuestNotFound: if the source has no such guest.
         :raises XmlMalformed: if a host's document cannot be read.
         :raises HostError: if a host cannot be asked.
-        :raises LedgerError: if the claims cannot be read.
         """
         self._options.check()
         source = self._source.facts()
@@ -96,11 +93,20 @@ class GuestCheck:
             return Report(guest, tuple(versions))
         checks = list(self._check_all(findings, versions))
         return Report(
-            findings.guest,
-            tuple(checks),
-            findings.wanted,
-            findings.plan,
-            findings.estimate,
+            guest=guest,
+            checks=tuple(checks),
+            wanted=findings.wanted,
+            plan=findings.plan,
+            form=findings.form,
+            made=tuple(
+                mdev
+                for mdev in findings.here.mdevs
+                if mdev.uuid in findings.made and not mdev.persistent
+            ),
+            source=source.name,
+            source_uuid=source.host_uuid,
+            earlier=bool(findings.there.claims.of(guest.instance_uuid)),
+            estimate=findings.estimate,
         )
 
     def _check_all(
@@ -117,7 +123,7 @@ class GuestCheck:
             return
         yield from versions
         yield from self._check_guest(findings)
-        yield from self._check_claim(findings)
+        yield from self._check_claims(findings)
         if findings.wanted:
             yield self._check_downtime(findings)
             yield from self._check_targets(findings)
@@ -157,6 +163,9 @@ class GuestCheck:
         inactive = None
         if guest.persistent:
             inactive = self._source.inactive_xml(guest.instance_uuid)
+
+        findings.form = claim_xml.read_form(live)
+        findings.made = made.read(live)
 
         def check_mdevs() -> str:
             for document in filter(None, (live, inactive)):
@@ -213,18 +222,20 @@ class GuestCheck:
 
         return attempt("downtime", "source", judge)
 
-    def _check_claim(self, findings: _Findings) -> Iterator[Check]:
-        """Check an older claim of the guest, if there is one."""
-        table = self._destination.claims
-        older = table.get(findings.guest.instance_uuid)
-        if older is None:
-            return
+    def _check_claims(self, findings: _Findings) -> Iterator[Check]:
+        """Say what earlier claims of the guest mean, and name the others."""
+        uuid, claims = findings.guest.instance_uuid, findings.there.claims
+        for claim in claims.of(uuid):
 
-        def check_older() -> str:
-            self._may_replace(older)
-            return f"the one of {older.note.owner} can be replaced"
+            def check_earlier(claim: model.Claim = claim) -> str:
+                return precheck.check_earlier(claim)
 
-        yield attempt("older-claim", "destination", check_older)
+            yield attempt("older-claim", "destination", check_earlier)
+        others = [c.subject for c in claims.all if c.instance_uuid != uuid]
+        others += [f"strange: {each.name}" for each in claims.strange]
+        if others:
+            detail = f"mdevs there are claimed for {', '.join(others)}"
+            yield Check("other-claims", "destination", "passed", detail)
 
     def _check_targets(self, findings: _Findings) -> Iterator[Check]:
         """Check what the destination can offer, and plan with it."""
@@ -238,8 +249,11 @@ class GuestCheck:
             return f"{there.host} offers every mdev type of the guest"
 
         def check_available() -> str:
-            plan = self._destination.plan(
-                there, findings.wanted, findings.guest.instance_uuid
+            plan = allocation.allocate(
+                there,
+                findings.wanted,
+                held=there.claims.held_for_good(findings.guest.instance_uuid),
+                mint=self._destination.mint,
             )
             findings.plan = plan
             return (
@@ -261,7 +275,8 @@ class GuestCheck:
         :raises PreCheckError: if the document cannot be rewritten.
         """
         before = self._source.live_xml(report.guest.instance_uuid)
-        after = guest_xml.replace_mdevs(before, report.target_mdevs)
+        created = report.plan.create if report.plan else ()
+        after = report.rewritten(before, report.target_mdevs, created)
         return guest_xml.difference(before, after)
 
 

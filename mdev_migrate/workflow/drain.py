@@ -11,18 +11,22 @@ from __future__ import annotations
 import functools
 import queue
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import guest_xml, precheck, spread
 from mdev_migrate.host import Host
-from mdev_migrate.service import MdevMigration
 from mdev_migrate.workflow.check import GuestCheck
-from mdev_migrate.workflow.values import Options, Outcome, Report
+from mdev_migrate.workflow.values import (
+    Destination,
+    Options,
+    Outcome,
+    Report,
+    mint,
+)
 
 #: What a look at a host answers once, and a check asks for each guest.
 _ONCE = (
@@ -100,13 +104,9 @@ class Plan:
         return tuple(each for each in self.guests if each.placement is None)
 
 
-def _mint() -> str:
-    return str(uuid.uuid4())
-
-
 def make_plan(
     source: Host,
-    destinations: Mapping[str, MdevMigration[Host]],
+    destinations: Mapping[str, Destination],
     options: Options,
     wanted: Callable[[model.Guest], bool],
 ) -> Plan:
@@ -120,9 +120,7 @@ def make_plan(
     options.check()
     here = cast(Host, _LookedAt(source))
     there = {
-        name: MdevMigration(
-            cast(Host, _LookedAt(each.host)), each.claims, limits=each.limits
-        )
+        name: replace(each, host=cast(Host, _LookedAt(each.host)))
         for name, each in destinations.items()
     }
     guests = [
@@ -141,10 +139,11 @@ def make_plan(
         _leaving(guest, reports[guest.instance_uuid]) for guest in guests
     ]
     hosts = {
-        name: spread.Destination(place.host.inventory(), place.claims.held())
+        name: spread.Destination(inventory, inventory.claims.held())
         for name, place in there.items()
+        for inventory in [place.host.inventory()]
     }
-    found = spread.spread(leaving, hosts, _mint)
+    found = spread.spread(leaving, hosts, mint)
     return Plan(
         tuple(
             Leaving(
@@ -163,7 +162,7 @@ def make_plan(
 
 def _check(
     source: Host,
-    destination: MdevMigration[Host],
+    destination: Destination,
     guest: model.Guest,
     options: Options,
 ) -> Report:

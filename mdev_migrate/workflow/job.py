@@ -10,7 +10,7 @@ import time
 
 from mdev_migrate import exception, model
 from mdev_migrate.host import Host, Journey
-from mdev_migrate.service import Limits
+from mdev_migrate.limits import Limits
 from mdev_migrate.workflow.limit import DowntimeLimit
 from mdev_migrate.workflow.settling import after
 from mdev_migrate.workflow.values import Observer
@@ -23,6 +23,7 @@ class Job:
     in a thread; the statistics are read and an abort is sent meanwhile.
 
     :ivar ended: the call came back.
+    :ivar begun: something of the guest has been sent.
     :ivar error: what it raised, if it did.
     :ivar last_seen: the last look at it.
     """
@@ -43,6 +44,7 @@ class Job:
         self._downtime_limit = downtime_limit
         self._started = time.monotonic()
         self.ended = threading.Event()
+        self.begun = False
         self.error: BaseException | None = None
         self.last_seen: model.JobProgress | None = None
         run = functools.partial(self._run, journey)
@@ -94,6 +96,7 @@ class Job:
         except exception.HostError:
             progress = None
         if progress is not None:
+            self.begun = self.begun or bool(progress.data_processed)
             elapsed = time.monotonic() - self._started
             self.last_seen = self._downtime_limit.see(progress)
             self._observer.progress(self.last_seen, elapsed)

@@ -12,7 +12,7 @@ from mdev_migrate import exception, model
 from mdev_migrate.core import whereabouts
 from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host
-from mdev_migrate.service import Limits
+from mdev_migrate.limits import Limits
 
 
 def after(seconds: float | None) -> float:

@@ -3,20 +3,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import (
     allocation,
+    claim_xml,
     downtime,
     estimate,
+    guest_xml,
+    made,
     pairing,
     precheck,
     transport,
 )
-from mdev_migrate.core.phases import Step
+from mdev_migrate.host import Host
+from mdev_migrate.limits import DEFAULT, Limits
+from mdev_migrate.model import Step
+
+
+def mint() -> str:
+    """Return a new UUID."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A host that guests come to, and what to know of it.
+
+    :ivar mint: returns a UUID for a new mdev.
+    """
+
+    host: Host
+    limits: Limits = DEFAULT
+    mint: Callable[[], str] = mint
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +163,11 @@ class Report:
     :ivar plan: None if it was refused.
     :ivar estimate: how long its devices may take; None if its mdevs could
         not be read.
+    :ivar form: of the claims for this guest.
+    :ivar made: mdevs of the source that were made for this guest.
+    :ivar earlier: there are claims for this guest already.
+    :ivar source: name of the host that it leaves.
+    :ivar source_uuid: libvirt's UUID of that host.
     """
 
     guest: model.Guest
@@ -147,6 +175,11 @@ class Report:
     wanted: tuple[model.WantedMdev, ...] = ()
     plan: allocation.AllocationPlan | None = None
     estimate: estimate.Estimate | None = None
+    form: claim_xml.Form = claim_xml.PLAIN
+    made: tuple[model.Mdev, ...] = ()
+    earlier: bool = False
+    source: str = ""
+    source_uuid: str = ""
 
     @property
     def allowed(self) -> bool:
@@ -159,6 +192,21 @@ class Report:
         if self.plan is None:
             return {}
         return pairing.pair_mdevs(self.wanted, self.plan.mdevs)
+
+    @staticmethod
+    def rewritten(
+        domain_xml: str,
+        targets: Mapping[str, str],
+        created: Iterable[model.Mdev],
+    ) -> str:
+        """Return a document of the guest as the destination gets it.
+
+        :param targets: target mdev UUID by source mdev UUID.
+        :param created: the target mdevs that are made for this guest.
+        :raises PreCheckError: if it cannot be rewritten.
+        """
+        noted = [mdev.uuid for mdev in created if not mdev.persistent]
+        return made.note(guest_xml.replace_mdevs(domain_xml, targets), noted)
 
 
 @dataclass(slots=True)

@@ -3,22 +3,30 @@
 
 import functools
 import json
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
 
 from mdev_migrate import libvirt_host, testing
-from mdev_migrate.cli import main, options, session
+from mdev_migrate.cli import main, session
 from mdev_migrate.libvirt_host import LibvirtHost
-from mdev_migrate.service import Limits, MdevMigration
+from mdev_migrate.limits import Limits
+from mdev_migrate.workflow import Destination
 
 INSTANCE = "aaaaaaaa-0000-4000-8000-000000000001"
 MDEV_1 = "55555555-5555-4555-8555-555555555551"
 MDEV_2 = "55555555-5555-4555-8555-555555555552"
 TARGET = "66666666-6666-4666-8666-666666666661"
-LIMITS = Limits(listed_s=1, busy_s=0.1, settle_s=2, stable_s=0.02, poll_s=0.01)
+LIMITS = Limits(
+    listed_s=1,
+    busy_s=0.1,
+    settle_s=2,
+    stable_s=0.02,
+    poll_s=0.01,
+    beat_s=0.02,
+    silent_s=0.1,
+)
 
 
 class Answer(NamedTuple):
@@ -75,7 +83,7 @@ class World:
     def call(self, *args: str) -> Answer:
         """Call the command just so."""
         environment = session.Environment(
-            self._open, functools.partial(MdevMigration, limits=self.limits)
+            self._open, functools.partial(Destination, limits=self.limits)
         )
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as exited:
@@ -97,14 +105,6 @@ class World:
     def _connect(self, uri: str) -> testing.SimulatedConnection:
         with libvirt_host.opening(uri):
             return self.group.open(uri)
-
-
-@pytest.fixture(autouse=True)
-def _own_ledger(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Keep the claims of a test to itself."""
-    monkeypatch.setenv(options.STATE_DIR_VARIABLE, str(tmp_path / "ledger"))
 
 
 @pytest.fixture

@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import pathlib
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import libvirt
 import pytest
 
-from mdev_migrate import ledger, model
-from mdev_migrate.cli import options
-from mdev_migrate.core import allocation, claims, phases
+from mdev_migrate import model, testing
+from mdev_migrate.core import claim_xml
+from mdev_migrate.model import Step
+from mdev_migrate.workflow.keeping import KeptClaim
+from tests import builders, scenes
 from tests.functional.conftest import (
     INSTANCE,
+    LIMITS,
     MDEV_1,
     MDEV_2,
     TARGET,
@@ -26,54 +27,57 @@ from tests.functional.conftest import (
 
 OTHER = "aaaaaaaa-0000-4000-8000-000000000009"
 CREATED = "77777777-7777-4777-8777-777777777777"
-PLAN = allocation.AllocationPlan(
-    (model.Mdev(TARGET, "mtty-1", "mtty_mtty"),),
-    (model.Mdev(CREATED, "mtty-1", "mtty_mtty"),),
+TARGETS = (
+    builders.target(model.Mdev(TARGET, "mtty-1", "mtty_mtty")),
+    builders.target(model.Mdev(CREATED, "mtty-1", "mtty_mtty"), created=True),
 )
+EVIL = "qemu+ext:///system?command=/tmp/x"
 
 
-class Ledger:
-    """The ledger of a world's commands, and another of its owners."""
+class Book:
+    """The claims on the destination, and another who makes some."""
 
     def __init__(self, world: World) -> None:
-        self.folder = pathlib.Path(os.environ[options.STATE_DIR_VARIABLE])
         self.world = world
-        self.owners = ledger.Owners(self.folder, "other")
-
-    def table(self) -> claims.ClaimTable:
-        """Return the claims on the destination's mdevs."""
-        facts = self.world._open(self.world.there).facts()
-        return claims.ClaimTable(ledger.FileStore(self.folder, facts))
+        self.host = world._open(world.there)
 
     def claim(
         self,
-        step: phases.Step = phases.Step.CLAIM,
+        step: Step = Step.CLAIM,
         instance_uuid: str = OTHER,
         **facts: Any,
-    ) -> claims.Note:
-        """Claim the plan, as another command would."""
-        note = self.owners.note("vm9", self.world.here, self.world.there)
-        with self.table().claim(
-            instance_uuid,
-            lambda _: PLAN,
-            dataclasses.replace(note, **facts),
+    ) -> model.Claim:
+        """Claim the targets, as another command did that is dead."""
+        claim = builders.claim(
+            *TARGETS,
             step=step,
-        ):
-            return note
+            instance_uuid=instance_uuid,
+            source_uuid=self.world.source.host_uuid,
+            **{"guest": "vm9", "beat": 1.0, **facts},
+        )
+        self.host.claims.define(claim, claim_xml.PLAIN)
+        return claim
+
+    def all(self) -> tuple[model.Claim, ...]:
+        """Return the claims on the destination."""
+        return scenes.claims_on(self.world.destination).all
 
 
 @pytest.fixture
-def book(world: World) -> Iterator[Ledger]:
-    """Return the ledger, with the mdev that claims would reuse."""
+def book(world: World) -> Book:
+    """Return the claims, with the mdev that they would reuse."""
     world.destination.add_mdev(TARGET, "mtty-1")
-    book = Ledger(world)
-    yield book
-    book.owners.close()
+    return Book(world)
 
 
 def there(world: World, *args: str) -> Answer:
     """Call a command that has the destination for its host."""
     return world.call("-c", world.there, *args)
+
+
+def recover(world: World, *args: str) -> Answer:
+    """Recover on the destination, naming the source."""
+    return there(world, "recover", "--source", world.here, *args)
 
 
 class TestClaims:
@@ -83,25 +87,22 @@ class TestClaims:
         found = there(world, "claims", "--json").json
 
         assert (shown.code, shown.out) == (0, "nothing is claimed on host-b\n")
-        assert found == {"host": "host-b", "claims": [], "made": {}}
+        assert found == {"host": "host-b", "claims": [], "strange": []}
 
     def test_json(self, world, book):
         """A program learns everything about a claim."""
-        before = time.time()
-        note = book.claim(phases.Step.CREATE)
+        book.claim(Step.CREATE, beat=time.time())
 
         (found,) = there(world, "claims", "--json").json["claims"]
 
-        assert 0 <= found.pop("age") <= time.time() - before + 1
-        assert found.pop("since").startswith("20")
+        assert 0 <= found.pop("beat_age") <= 60
         assert found == {
             "instance_uuid": OTHER,
             "guest": "vm9",
-            "owner": note.owner,
-            "alive": True,
+            "owner": "somebody",
+            "state": "owned",
             "step": "create",
-            "source": world.here,
-            "destination": world.there,
+            "source": "host-a",
             "migration": None,
             "reuse": [
                 {"uuid": TARGET, "type": "mtty-1", "parent": "mtty_mtty"}
@@ -111,16 +112,23 @@ class TestClaims:
             ],
         }
 
-    def test_for_people(self, world, book):
-        """People see who claims what, for how long, and whether he lives."""
-        book.claim()
-        alive = there(world, "claims").out
-        book.owners.close()
-        ended = there(world, "claims").out
+    @pytest.mark.parametrize(
+        ("facts", "word"),
+        [
+            ({}, "owned"),
+            ({"over": True}, "left"),
+            ({"migration": INSTANCE}, "nova"),
+        ],
+    )
+    def test_for_people(self, world, book, facts, word):
+        """People see who claims what, since when, and who is to end it."""
+        book.claim(beat=time.time() - 61, **facts)
 
-        for word in (OTHER, "vm9", "claim", "0:00:0", "other (process"):
-            assert word in alive
-        assert ("alive" in alive, "ended" in ended) == (True, True)
+        out = there(world, "claims").out
+
+        for text in (OTHER, "vm9", "host-a", "claim", "0:01:0", "somebody"):
+            assert text in out
+        assert word in out
 
     def test_listed(self, world, book):
         """The list of mdevs shows the claims of other commands."""
@@ -131,12 +139,39 @@ class TestClaims:
         assert found["held_by"] == f"claim of {OTHER}"
 
     def test_age_with_a_clock_set_back(self, world, book):
-        """A claim from the future is new, not an error."""
-        book.claim(since=time.time() + 9999)
+        """A beat from the future is new, not an error."""
+        book.claim(beat=time.time() + 9999)
 
         (found,) = there(world, "claims", "--json").json["claims"]
 
-        assert found["age"] == 0
+        assert found["beat_age"] == 0
+
+    def test_a_strange_one(self, world, book):
+        """It is reported with exit code 1, by name, and believed nothing."""
+        name = claim_xml.name_of(TARGET)
+        world.destination.add_guest(name, OTHER, [], running=False)
+
+        answer = there(world, "claims", "--json")
+
+        assert answer.code == 1
+        assert [s["name"] for s in answer.json["strange"]] == [name]
+        assert answer.json["claims"] == []
+        assert answer.err.startswith(f"warning: {name} is no claim: ")
+
+    def test_it_is_no_guest(self, world, book):
+        """Nobody can migrate it, or complete its name."""
+        book.claim()
+
+        answer = there(
+            world,
+            "check",
+            claim_xml.name_of(TARGET),
+            "--to",
+            world.here,
+            "--json",
+        )
+
+        assert answer.json["error"]["code"] == "guest-not-found"
 
 
 class TestRecover:
@@ -149,87 +184,99 @@ class TestRecover:
     def test_undone(self, world, book):
         """What a dead command made is removed, and said so."""
         world.destination.add_mdev(CREATED, "mtty-1")
-        book.claim(phases.Step.CREATE)
-        book.owners.close()
+        book.claim(Step.CREATE)
 
         answer = there(world, "recover", "--json")
 
         (found,) = answer.json["claims"]
         assert (answer.code, found["action"]) == (0, "undone")
         assert list(world.destination.mdevs()) == [TARGET]
-        assert book.table().all() == {}
+        assert book.all() == ()
 
     def test_dry_run(self, world, book):
         """A dry run says the same and changes nothing."""
         world.destination.add_mdev(CREATED, "mtty-1")
-        book.claim(phases.Step.CREATE)
-        book.owners.close()
-        before = book.table().all()
+        claim = book.claim(Step.CREATE)
 
         answer = there(world, "recover", "--dry-run")
 
         assert answer.code == 0
         assert answer.out.startswith("would be undone: ")
-        assert (book.table().all(), len(world.destination.mdevs())) == (
-            before,
-            2,
-        )
+        assert book.all() == (claim,)
+        assert len(world.destination.mdevs()) == 2
 
     def test_the_living_are_left_alone(self, world, book):
-        """A claim whose owner lives is nobody else's business."""
-        book.claim(phases.Step.MIGRATE)
-
-        answer = there(world, "recover", "--json")
+        """A claim whose owner is heard is nobody else's business."""
+        with KeptClaim(book.host, book.claim(Step.MIGRATE), LIMITS):
+            answer = recover(world, "--json")
 
         assert (answer.code, answer.json["claims"]) == (0, [])
-        assert OTHER in book.table().all()
+        assert len(book.all()) == 1
 
     def test_novas_are_left_alone(self, world, book):
-        """A claim of Nova's is shown, and never settled here."""
-        book.claim(phases.Step.MIGRATE, migration=INSTANCE)
-        book.owners.close()
+        """A claim of Nova's is settled on request only."""
+        book.claim(Step.CREATE, migration=INSTANCE)
 
-        answer = there(world, "recover", "--json")
-        (shown,) = there(world, "claims", "--json").json["claims"]
+        answer = recover(world, "--json")
+        on_request = recover(world, "--nova", "--json")
 
         assert (answer.code, answer.json["claims"]) == (0, [])
-        assert shown["migration"] == INSTANCE
-        assert "nova" in there(world, "claims").out
+        assert [c["action"] for c in on_request.json["claims"]] == ["undone"]
+        assert book.all() == ()
 
     def test_kept(self, world, book):
-        """What cannot be told is kept: exit code 1, with the reason."""
-        book.claim(phases.Step.MIGRATE, source="qemu+tls://gone/system")
-        book.owners.close()
+        """Without its source it cannot be told: exit code 1, with why."""
+        book.claim(Step.MIGRATE)
 
         answer = there(world, "recover", "--json")
 
         (found,) = answer.json["claims"]
         assert (answer.code, found["action"]) == (1, "kept")
-        assert "qemu+tls://gone/system" in found["reason"]
-        assert OTHER in book.table().all()
+        assert "host-a, which was not named" in found["reason"]
+        assert len(book.all()) == 1
+
+    def test_another_host_of_that_name_is_not_its_source(self, world, book):
+        """A claim's source is compared by name and UUID."""
+        book.claim(Step.MIGRATE, source="host-b")
+
+        answer = recover(world, "--json")
+
+        assert answer.json["claims"][0]["action"] == "kept"
+
+    def test_stayed(self, world, book):
+        """A guest that is on its source is found there; all is undone."""
+        world.destination.add_mdev(CREATED, "mtty-1")
+        world.source.add_mdev(MDEV_1, "mtty-1")
+        world.source.add_guest("vm9", OTHER, [MDEV_1])
+        book.claim(Step.MIGRATE)
+
+        answer = recover(world, "--json")
+
+        assert [c["action"] for c in answer.json["claims"]] == ["undone"]
+        assert list(world.destination.mdevs()) == [TARGET]
 
     def test_source_gone_for_good(self, world, book):
         """An operator may say that the source is off and stays off."""
-        book.claim(phases.Step.MIGRATE, source="qemu+tls://gone/system")
-        book.owners.close()
+        book.claim(Step.MIGRATE)
+        world.source.stop_daemon()
 
-        answer = there(world, "recover", "--source-gone", "--json")
+        refused = recover(world, "--json")
+        answer = recover(world, "--source-gone", "--json")
 
-        assert answer.code == 0
-        assert book.table().all() == {}
+        assert (refused.code, answer.code) == (3, 0)
+        assert book.all() == ()
 
     def test_source_gone_but_the_guest_is_here(self, world, book):
         """A host that was emptied and switched off need not be asked."""
         world.destination.add_mdev(CREATED, "mtty-1")
         world.destination.add_guest("vm9", OTHER, [TARGET, CREATED])
-        book.claim(phases.Step.MIGRATE, source="qemu+tls://gone/system")
-        book.owners.close()
+        book.claim(Step.MIGRATE)
 
         answer = there(world, "recover", "--json")
 
         (found,) = answer.json["claims"]
         assert (answer.code, found["action"]) == (0, "finished")
-        assert book.table().made() == {CREATED: OTHER}
+        assert set(world.destination.mdevs()) == {TARGET, CREATED}
 
     def test_a_guest_that_arrived_and_was_shut_off(self, world, book):
         """It keeps its mdevs: it will want to start again."""
@@ -237,35 +284,32 @@ class TestRecover:
         world.destination.add_guest(
             "vm9", OTHER, [TARGET, CREATED], running=False
         )
-        book.claim(phases.Step.MIGRATE)
-        book.owners.close()
+        book.claim(Step.MIGRATE)
 
-        there(world, "recover")
+        recover(world)
 
         assert set(world.destination.mdevs()) == {TARGET, CREATED}
-        assert book.table().all() == {}
-
-    def test_a_guest_that_arrived_and_went_on(self, world, book):
-        """What it was given here is not kept for it."""
-        world.destination.add_mdev(CREATED, "mtty-1")
-        book.claim(phases.Step.VERIFY)
-        book.owners.close()
-
-        there(world, "recover")
-
-        assert list(world.destination.mdevs()) == [TARGET]
+        assert book.all() == ()
 
     def test_what_another_guest_has_taken(self, world, book):
         """An mdev that a guest uses by now is that guest's."""
         world.destination.add_guest("vm8", INSTANCE, [TARGET])
-        book.claim(phases.Step.MIGRATE)
-        book.owners.close()
+        book.claim(Step.MIGRATE)
 
-        answer = there(world, "recover")
+        answer = recover(world)
 
-        assert answer.code == 0
-        assert book.table().all() == {}
+        assert (answer.code, book.all()) == (0, ())
         assert world.destination.used_mdevs() == {TARGET: "vm8"}
+
+    def test_what_a_stranger_has_open(self, world, book):
+        """A reused mdev that stays busy without a guest is left."""
+        world.destination.open_mdevs.add(TARGET)
+        book.claim(Step.MIGRATE)
+
+        answer = recover(world)
+
+        assert (answer.code, book.all()) == (0, ())
+        assert TARGET in world.destination.mdevs()
 
     def test_unreachable(self, world, book):
         """A destination that does not answer is exit code 3."""
@@ -278,179 +322,166 @@ class TestRecover:
             "host-unreachable",
         )
 
+    @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+    def test_no_uri_is_taken_from_a_claim(self, world, book, dry_run):
+        """Only hosts that the caller named are opened."""
+        book.claim(Step.MIGRATE, source=EVIL, owner=EVIL, guest=EVIL)
+        world.group.faults.forget_calls()
+
+        answer = there(world, "recover", "--json", *dry_run)
+
+        assert answer.code == 1
+        assert {c.host for c in world.group.faults.calls} == {"host-b"}
+
+
+LOOKING = [
+    ("check", "vm", "--to"),
+    ("plan", "vm", "--to"),
+    ("list",),
+    ("types",),
+    ("claims",),
+    ("recover", "--dry-run"),
+]
+#: Calls that change nothing.
+READING = {
+    "open",
+    "getHostname",
+    "getVersion",
+    "getLibVersion",
+    "getCapabilities",
+    "listAllDevices",
+    "listAllDomains",
+    "lookupByName",
+    "lookupByUUIDString",
+    "XMLDesc",
+    "isActive",
+    "isPersistent",
+    "autostart",
+    "state",
+    "jobStats",
+    # Of one that libvirt refuses before it connects anywhere.
+    "migrateToURI3",
+}
+
 
 class TestOthers:
-    def test_check_settles_first(self, world, book):
-        """What a dead command left does not stand in the way."""
+    @pytest.mark.parametrize("command", LOOKING)
+    @pytest.mark.parametrize("step", [Step.CREATE, Step.MIGRATE])
+    @pytest.mark.parametrize("instance", [OTHER, INSTANCE])
+    def test_looking_changes_nothing(
+        self, world, book, command, step, instance
+    ):
+        """Whatever others left, on either host: by what it calls."""
         world.add_guest({MDEV_1: "mtty-1"})
         world.destination.add_mdev(CREATED, "mtty-1")
-        book.claim(phases.Step.CREATE)
-        book.owners.close()
+        world.destination.add_guest("off", OTHER, [CREATED], running=False)
+        claim = book.claim(step, instance)
+        before = world.snapshot()
+        world.group.faults.forget_calls()
+        to = [world.there] if command[-1] == "--to" else []
 
-        answer = world.run("check", "vm", "--to", world.there)
+        for call in (world.run, lambda *args: there(world, *args)):
+            call(*command, *to)
 
-        assert answer.code == 0
-        assert answer.err.startswith("warning: undone: what other (process")
-        assert list(world.destination.mdevs()) == [TARGET]
+        assert {c.name for c in world.group.faults.calls} <= READING
+        assert (world.snapshot(), book.all()) == (before, (claim,))
+
+    def test_check_tells_of_an_earlier_claim(self, world, book):
+        """What it means for this guest is said; it does not refuse."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        book.claim(Step.CREATE, INSTANCE)
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+
+        (found,) = (
+            c for c in answer.json["checks"] if c["name"] == "older-claim"
+        )
+        assert (answer.code, found["result"]) == (0, "unknown")
+        assert found["code"] == "claim-unsettled"
+
+    def test_check_names_the_claims_of_others(self, world, book):
+        """In one line."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        book.claim(Step.CREATE)
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+
+        (found,) = (
+            c for c in answer.json["checks"] if c["name"] == "other-claims"
+        )
+        assert found["detail"] == "mdevs there are claimed for vm9"
 
     def test_migrate_settles_first(self, world, book):
         """A guest's own claim of a command that was killed is settled."""
         world.add_guest()
-        book.claim(phases.Step.CREATE, INSTANCE)
-        book.owners.close()
+        book.claim(Step.CREATE, INSTANCE)
 
         answer = world.run("migrate", "vm", "--to", world.there, "--json")
 
         assert answer.json["result"] == "migrated"
         assert answer.json["warnings"][0].startswith("undone: ")
 
-    def test_plan_changes_nothing(self, world, book):
-        """A plan leaves to the dead what is theirs."""
+    def test_plan_leaves_to_the_dead_what_is_theirs(self, world, book):
+        """Only 'recover' ends the claims of others."""
         world.add_guest({MDEV_1: "mtty-1"})
-        book.claim()
-        book.owners.close()
+        claim = book.claim(Step.CREATE)
 
         answer = world.run("plan", "vm", "--to", world.there, "--json")
 
         assert (answer.code, answer.json["reuse"]) == (0, [])
-        assert OTHER in book.table().all()
+        assert book.all() == (claim,)
 
     def test_the_second_operator_is_refused(self, world, book):
         """A guest that another command migrates is not migrated twice."""
         world.add_guest({MDEV_1: "mtty-1"})
-        book.claim(phases.Step.MIGRATE, INSTANCE)
+
+        with KeptClaim(book.host, book.claim(Step.CREATE, INSTANCE), LIMITS):
+            answer = world.run("migrate", "vm", "--to", world.there, "--json")
+
+        assert (answer.code, answer.json["result"]) == (1, "refused")
+        assert answer.json["error"]["code"] == "claim-held"
+        assert len(book.all()) == 1
+
+    def test_who_may_not_define_domains_is_refused(self, world, book):
+        """With a code and a hint, before anything is changed."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        before = world.snapshot()
+        denied = testing.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_DENIED, "read only access"
+        )
+        for nth in range(1, 99):
+            world.group.faults.on("defineXML", testing.fail(denied), nth=nth)
 
         answer = world.run("migrate", "vm", "--to", world.there, "--json")
 
         assert (answer.code, answer.json["result"]) == (1, "refused")
-        assert answer.json["error"]["code"] == "claim-held"
-        assert INSTANCE in book.table().all()
+        assert answer.json["error"]["code"] == "claims-denied"
+        assert "read-only" in answer.json["error"]["hint"]
+        assert world.snapshot() == before
 
-    def test_unusable_ledger(self, world):
-        """A folder that cannot be used is an error with a hint."""
+    def test_a_strange_claim_is_planned_around(self, world, book):
+        """Its mdev is not chosen, and nothing of it is touched."""
         world.add_guest({MDEV_1: "mtty-1"})
-        wrong = ("--state-dir", "/dev/null/x", "--json")
-        calls = [
-            ("claims", *wrong),
-            ("recover", *wrong),
-            ("check", "vm", "--to", world.there, *wrong),
-            ("plan", "vm", "--to", world.there, *wrong),
-            ("migrate", "vm", "--to", world.there, *wrong),
-        ]
-
-        answers = [world.run(*call) for call in calls]
-
-        assert {answer.code for answer in answers} == {1}
-        assert {a.json["error"]["code"] for a in answers} == {
-            "ledger-unusable"
-        }
-        assert "--state-dir" in answers[0].json["error"]["hint"]
-
-    def test_no_owner(self, world, book):
-        """Who cannot be seen to live begins nothing, and is told once."""
-        world.add_guest({MDEV_1: "mtty-1"})
-        book.claim()
-        book.owners.close()
-        lock = book.folder / "owners.lock"
-        lock.unlink()
-        lock.mkdir()
-
-        answer = world.run("migrate", "vm", "--to", world.there)
-
-        assert answer.code == 1
-        assert "code: ledger-unusable" in answer.err
-        assert "warning" not in answer.err
-
-    def test_list_without_claims(self, world):
-        """A list shows what it can, and says that it is not all."""
-        world.add_guest({MDEV_1: "mtty-1"})
-
-        answer = world.run("list", "--state-dir", "/dev/null/x", "--json")
-
-        (shown,) = answer.json["mdevs"]
-        assert (answer.code, shown["held_by"]) == (1, "vm")
-        (warning,) = answer.json["warnings"]
-        assert warning.startswith("claims cannot be seen: ledger /dev/null/x")
-        assert f"warning: {warning}\n" == answer.err
-
-    @pytest.mark.parametrize(
-        "command",
-        [
-            ("list",),
-            ("claims",),
-            ("recover", "--dry-run"),
-            ("check", "vm", "--to"),
-            ("plan", "vm", "--to"),
-        ],
-    )
-    @pytest.mark.parametrize("exists", [True, False])
-    def test_looking_makes_no_ledger(self, world, tmp_path, command, exists):
-        """Who changes nothing makes nothing that locks others out."""
-        world.add_guest({MDEV_1: "mtty-1"})
-        folder = tmp_path / "folder"
-        if exists:
-            folder.mkdir()
-        to = [world.there] if command[-1] == "--to" else []
-
-        answer = world.run(*command, *to, "--state-dir", str(folder))
-
-        assert (answer.code, answer.err) == (0, "")
-        assert list(tmp_path.rglob("*")) == ([folder] if exists else [])
-
-    @pytest.mark.parametrize("exists", [True, False])
-    def test_whose_claims_are_seen(self, world, tmp_path, monkeypatch, exists):
-        """Who keeps claims to himself is told; with others is the rule."""
-        world.add_guest({MDEV_1: "mtty-1"})
-        shared = tmp_path / "lib" / "mdev-migrate"
-        shared.parent.mkdir()
-        if exists:
-            shared.mkdir()
-        monkeypatch.setattr(ledger, "SHARED", shared)
-        monkeypatch.setattr(os, "access", lambda *_: False)
-        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
-        monkeypatch.delenv(options.STATE_DIR_VARIABLE)
-
-        answer = world.run("claims", "--json")
-
-        assert (answer.code, answer.json["claims"]) == (0, [])
-        warning = "" if exists else f"warning: claims are kept in {tmp_path}"
-        assert answer.err[: len(warning) or None] == warning
-        assert answer.err.count("warning") == (not exists)
-
-    def test_a_damaged_ledger(self, world, book):
-        """It is put aside with a warning; the command goes on."""
-        world.add_guest({MDEV_1: "mtty-1"})
-        book.claim()
-        (path,) = book.folder.glob("*.json")
-        path.write_text("{")
+        claim = replace(builders.claim(*TARGETS), owner=EVIL)
+        text = claim_xml.write(claim, TARGETS[0], claim_xml.PLAIN)
+        text = text.replace(claim.token, "../../etc/passwd")
+        world.destination.open().defineXML(text)
+        name = claim_xml.name_of(TARGET)
+        before = world.destination.open().lookupByName(name).XMLDesc(0)
 
         answer = world.run("migrate", "vm", "--to", world.there, "--json")
 
         assert answer.json["result"] == "migrated"
-        assert answer.err.startswith("warning: ledger put aside as ")
+        assert TARGET not in answer.json["target_mdevs"].values()
+        after = world.destination.open().lookupByName(name).XMLDesc(0)
+        assert after == before
 
     def test_there_and_back(self, world, book):
-        """What was made for a guest goes when the guest has gone."""
+        """What was made for a guest goes as the guest goes."""
         world.add_guest({MDEV_1: "mtty-1", MDEV_2: "mtty-2"})
         world.run("migrate", "vm", "--to", world.there)
-        made = there(world, "claims", "--json").json["made"]
 
         back = there(world, "migrate", "vm", "--to", world.here, "--json")
 
-        assert (len(made), back.json["result"]) == (1, "migrated")
-        assert list(world.destination.mdevs()) == [TARGET]
-        assert there(world, "claims", "--json").json["made"] == {}
-
-    def test_a_guest_that_went_another_way(self, world, book):
-        """Recovery removes what was made for a guest that is gone."""
-        world.add_guest({MDEV_1: "mtty-2"}, persistent=False)
-        world.run("migrate", "vm", "--to", world.there)
-        (made,) = book.table().made()
-        kept = there(world, "recover", "--json").json["removed"]
-        world.destination.open().lookupByName("vm").destroy()
-
-        answer = there(world, "recover", "--json")
-
-        assert (kept, answer.code) == ({}, 0)
-        assert answer.json["removed"] == {made: INSTANCE}
+        assert back.json["result"] == "migrated"
         assert list(world.destination.mdevs()) == [TARGET]

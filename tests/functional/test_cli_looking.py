@@ -8,7 +8,8 @@ import pytest
 
 from mdev_migrate import testing
 from mdev_migrate.cli import listing
-from mdev_migrate.core import allocation, claims
+from mdev_migrate.core import claim_xml
+from tests import builders
 from tests.functional.conftest import (
     INSTANCE,
     MDEV_1,
@@ -24,7 +25,6 @@ CHECK_KEYS = {
     "checks",
     "source_mdev_types",
     "estimate",
-    "warnings",
 }
 PLAN_KEYS = CHECK_KEYS | {"target_mdevs", "create", "reuse", "difference"}
 ERROR_KEYS = {"code", "step", "message", "hint"}
@@ -130,12 +130,12 @@ class TestList:
     def test_claim_holds_an_mdev(self, world: World):
         """What a migration was promised names its instance."""
         world.destination.add_mdev(TARGET, "mtty-1")
-        inventory = world._open(world.there).inventory()
-        plan = allocation.AllocationPlan(reuse=inventory.mdevs)
+        host = world._open(world.there)
+        (mdev,) = host.inventory().mdevs
+        claim = builders.claim(builders.target(mdev), instance_uuid=INSTANCE)
+        host.claims.define(claim, claim_xml.PLAIN)
 
-        rows = listing.rows(
-            inventory, {INSTANCE: claims.Claim(INSTANCE, plan)}
-        )
+        rows = listing.rows(host.inventory())
 
         assert [row.held_by for row in rows] == [f"claim of {INSTANCE}"]
 
@@ -290,7 +290,6 @@ class TestCheck:
             "checks": [],
             "source_mdev_types": {},
             "estimate": None,
-            "warnings": [],
         }
         assert error.keys() == ERROR_KEYS
         assert (error["code"], error["step"]) == ("guest-not-found", "check")

@@ -57,7 +57,7 @@ def test_it_is_shut_off_on_the_source(phase):
     assert isinstance(outcome.error, exception.GuestStopped)
     assert "was stopped by force on qemu+tls://host-a" in _text(outcome)
     assert "another host" not in _text(outcome)
-    assert scene.claimed() == {}
+    assert scene.claims() == ()
     assert list(scene.there.mdevs()) == [scenes.builders.uuid(scenes.SPARE)]
     assert scene.there.unusable_mdevs() == set()
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import pathlib
-
 import pytest
 
 from mdev_migrate import testing
@@ -18,9 +16,9 @@ PHASES = [("prepare", 0), ("copy", 1), ("copy", 5), ("load", 0), ("finish", 0)]
 
 
 @pytest.fixture
-def world(tmp_path: pathlib.Path) -> crashes.Crashes:
+def world() -> crashes.Crashes:
     """Return hosts and a guest with two mdevs, one to be reused."""
-    return crashes.Crashes(tmp_path, crashes.kinds(2), ["mtty-1"])
+    return crashes.Crashes(crashes.kinds(2), ["mtty-1"])
 
 
 def dies(world: crashes.Crashes) -> None:
@@ -67,7 +65,7 @@ def test_the_destination(world, phase, number, killed):
 
     world.recover()
 
-    assert (world.arrived(), world.claimed()) == (False, {})
+    assert (world.arrived(), world.claims()) == (False, ())
     assert world.group.violations() == []
     assert world.scene.there.unusable_mdevs() == set()
     outcome = world.migrate()
@@ -83,7 +81,7 @@ def test_the_source(world, phase, number, killed):
 
     world.recover()
 
-    assert world.claimed() == {}
+    assert world.claims() == ()
     assert world.group.violations() == []
     assert set(world.scene.there.mdevs()) == before
     assert world.scene.there.unusable_mdevs() == set()
@@ -97,5 +95,5 @@ def test_after_it_arrived(world):
 
     world.recover()
 
-    assert world.claimed() == {}
+    assert world.claims() == ()
     assert world.group.violations() == []

@@ -7,9 +7,10 @@ import threading
 import libvirt
 import pytest
 
-from mdev_migrate import exception, model, service, testing
-from mdev_migrate.core import claims, downtime
+from mdev_migrate import exception, model, testing
+from mdev_migrate.core import downtime
 from mdev_migrate.core.phases import Step
+from mdev_migrate.limits import Limits
 from mdev_migrate.workflow import GuestMigration, Options, Outcome
 from mdev_migrate.workflow.limit import DowntimeLimit
 from tests import builders, scenes
@@ -253,7 +254,7 @@ def test_destination_daemon_stays_away():
 
     assert outcome.result == "failed"
     assert any(text.startswith("not undone") for text in outcome.warnings)
-    assert list(scene.claimed()) == [builders.INSTANCE]
+    assert [c.instance_uuid for c in scene.claims()] == [builders.INSTANCE]
     assert scene.where() == ["host-a"]
 
 
@@ -294,14 +295,14 @@ def test_source_daemon_restarts_during_the_copy():
 
 def test_source_daemon_stays_away():
     """Where the guest is cannot be told: nothing is undone."""
-    limits = service.Limits(busy_s=0.01, settle_s=0.05, poll_s=0.001)
+    limits = Limits(busy_s=0.01, settle_s=0.05, poll_s=0.001)
     scene = scenes.Scene(TYPES, SPARE, limits=limits)
     scene.group.pace = _at("copy", 3, scene.here.stop_daemon)
 
     outcome = scene.migrate()
 
     assert isinstance(outcome.error, exception.OutcomeUnknown)
-    assert list(scene.claimed()) == [builders.INSTANCE]
+    assert [c.instance_uuid for c in scene.claims()] == [builders.INSTANCE]
     assert len(scene.there.mdevs()) == 2
 
 
@@ -359,7 +360,7 @@ def test_interrupt_before_the_migration():
     with pytest.raises(KeyboardInterrupt):
         scene.migrate(observer=_At(Step.PREPARE, interrupt))
 
-    assert (scene.snapshot(), scene.claimed()) == (scene.before, {})
+    assert (scene.snapshot(), scene.claims()) == (scene.before, ())
 
 
 def test_time_limit():
@@ -444,7 +445,7 @@ def test_the_limit_cannot_be_put_back():
         "virDomainMigrateSetMaxDowntime failed: internal error: no such "
         "parameter"
     ) in outcome.warnings
-    assert not scene.claimed()
+    assert not scene.claims()
 
 
 def test_what_is_shown_is_what_holds():
@@ -497,7 +498,7 @@ def test_busy_target_keeps_its_claim():
 
     outcome = scene.migrate()
 
-    assert list(scene.claimed()) == [builders.INSTANCE]
+    assert [c.instance_uuid for c in scene.claims()] == [builders.INSTANCE]
     assert "busy" in outcome.warnings[-1]
 
 
@@ -573,7 +574,7 @@ def test_two_migrations_race_for_the_last_instance():
         ["migrated", "refused"],
         ["failed", "migrated"],
     )
-    assert (scene.group.violations(), scene.claimed()) == ([], {})
+    assert (scene.group.violations(), scene.claims()) == ([], ())
 
 
 class _Overtaken(scenes.Silent):
@@ -609,7 +610,6 @@ def test_another_migration_of_the_guest_is_left_alone(step, result):
     """Whoever comes second, and to another host, does not abort the first."""
     scene = scenes.Scene(TYPES)
     third = scene.group.add_host("host-c", [testing.MttyParent()])
-    scene.claims[third.name] = claims.ClaimTable()
     other = _Overtaken(scene, step)
     if step is None:
         other.begin()
@@ -620,12 +620,12 @@ def test_another_migration_of_the_guest_is_left_alone(step, result):
         "vm",
         observer=other,
     ).run()
-    held = scene.claims[scene.there.name].all()
+    held = scenes.claims_on(scene.there).all
     other.end()
 
     assert second.result == result
-    assert (third.all_mdevs(), scene.claims[third.name].all()) == ([], {})
-    assert list(held) == [builders.INSTANCE]
+    assert (third.all_mdevs(), scenes.claims_on(third).all) == ([], ())
+    assert [claim.instance_uuid for claim in held] == [builders.INSTANCE]
     assert [outcome.result for outcome in other.outcomes] == ["migrated"]
     assert scene.group.violations() == []
 
@@ -672,4 +672,4 @@ def test_somebody_else_moves_it_to_a_third_host():
     assert isinstance(outcome.error, exception.GuestLost)
     assert "look for it" in outcome.error.hint
     assert scene.where() == ["host-c"]
-    assert scene.claimed() == {}
+    assert scene.claims() == ()

@@ -15,7 +15,7 @@ import atheris
 
 with atheris.instrument_imports(include=["mdev_migrate"]):
     from mdev_migrate import exception
-    from mdev_migrate.core import guest_xml, ledger_text, nodedev_xml, wire
+    from mdev_migrate.core import claim_xml, guest_xml, nodedev_xml, wire
 
 
 def read(content: bytes) -> None:
@@ -30,8 +30,7 @@ def read(content: bytes) -> None:
     ):
         with contextlib.suppress(exception.PreCheckError):
             reader(text)
-    with contextlib.suppress(ValueError):
-        ledger_text.read(text, "host")
+    claim_xml.read_all([claim_xml.Domain("mdev-claim-x", "", False, text)])
     with contextlib.suppress(
         ValueError, RecursionError, exception.MigrateDataInvalid
     ):

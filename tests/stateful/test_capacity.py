@@ -1,209 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do many who compete for 24 instances get exactly these, each once?"""
+"""Do many who compete for the mdevs of one host get exactly what fits?
+
+Threads share one process; processes share nothing but the host, as commands
+on different machines do: there is no folder, and no lock but libvirt's own.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
-import itertools
-import pathlib
-import subprocess
-import sys
+import multiprocessing
+import multiprocessing.managers
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import libvirt
 import pytest
 from lxml import etree
 
-from mdev_migrate import (
-    exception,
-    ledger,
-    libvirt_host,
-    model,
-    service,
-    testing,
-)
-from mdev_migrate.core import allocation, claims, phases
+from mdev_migrate import exception, libvirt_host, model, testing
+from mdev_migrate.core import claim_xml
+from mdev_migrate.limits import Limits
+from mdev_migrate.workflow import Destination
+from mdev_migrate.workflow.provide import Provider
+from mdev_migrate.workflow.values import mint
 from tests import builders, scenes
 
-CAPACITY = 24
-THREADS = 64
-PROCESSES = 8
+PORTS, SPARES = 24, 4
+THREADS, PROCESSES = 64, 8
 #: Seconds: what takes longer hangs.
-BOUND_S = 60.0
-#: Ports of the destination; mdevs that exist are not among them.
-FOUND = builders.inventory([builders.mtty(CAPACITY)])
-#: In a crowd everything takes longer.
-LIMITS = dataclasses.replace(scenes.LIMITS, listed_s=BOUND_S)
-HOST = model.HostFacts(
-    "host-b",
-    "00000000-0000-4000-8000-000000000001",
-    model.Version(11, 3, 0),
-    model.Version(10, 0, 0),
+BOUND_S = 100.0
+#: In a crowd everything takes longer, and nobody is dead.
+LIMITS = dataclasses.replace(
+    scenes.LIMITS,
+    listed_s=BOUND_S,
+    busy_s=5.0,
+    beat_s=5.0,
+    silent_s=BOUND_S,
+    poll_s=0.005,
 )
-
-
-def give_way() -> None:
-    """Let others overtake who has looked and has not taken yet.
-
-    Threads that are no threads of the system go on only when one of them
-    gives way.
-    """
-    time.sleep(0)
-
-
-def take(
-    table: claims.ClaimTable, instance: int, mint: Callable[[], str]
-) -> list[str]:
-    """Claim one mdev for an instance; return its UUID, nothing if full."""
-
-    def choose(held: tuple[model.Mdev, ...]) -> allocation.AllocationPlan:
-        give_way()
-        return allocation.allocate(
-            FOUND, builders.wants("mtty-1"), held=held, mint=mint
-        )
-
-    give_way()
-    try:
-        with table.claim(builders.instance(instance), choose) as plan:
-            return [mdev.uuid for mdev in plan.mdevs]
-    except exception.TooFewMdevs:
-        return []
-
-
-def run_threads(work: Callable[[int], None]) -> None:
-    """Let all threads begin at once; wait for their end."""
-    start = threading.Barrier(THREADS)
-
-    def run(number: int) -> None:
-        start.wait()
-        work(number)
-
-    threads = [
-        threading.Thread(target=run, args=(number,), daemon=True)
-        for number in range(THREADS)
-    ]
-    deadline = time.monotonic() + BOUND_S
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    assert not any(thread.is_alive() for thread in threads), "a deadlock"
-
-
-def check(given: list[str], table: claims.ClaimTable) -> None:
-    """Check that all was given, each once, and is known to be."""
-    twice = [uuid for uuid, count in Counter(given).items() if count > 1]
-    assert (len(given), twice) == (CAPACITY, [])
-    assert {mdev.uuid for mdev in table.held()} == set(given)
-
-
-def compete(table_of: Callable[[int], claims.ClaimTable]) -> None:
-    """Let all threads take, twice, with a release in between."""
-    table = table_of(0)
-    mint = builders.minting()
-    for _ in range(2):
-        given: list[str] = []
-
-        run_threads(
-            lambda n, out=given: out.extend(take(table_of(n), n, mint))
-        )
-
-        check(given, table)
-        for instance in table.all():
-            table.release(instance)
-
-
-def test_memory():
-    """64 threads get 24 instances, and as many again after a release."""
-    table = claims.ClaimTable()
-
-    compete(lambda _: table)
-
-
-def test_ledger(tmp_path: pathlib.Path):
-    """The same with claims that are written down."""
-    table = claims.ClaimTable(ledger.FileStore(tmp_path, HOST))
-
-    compete(lambda _: table)
-
-
-def test_ledger_each(tmp_path: pathlib.Path):
-    """The same if only the file is shared: each opens it for himself."""
-    tables = [
-        claims.ClaimTable(ledger.FileStore(tmp_path, HOST))
-        for _ in range(THREADS)
-    ]
-
-    compete(tables.__getitem__)
-
-
-#: Claims for its own 8 instances again and again, giving back every other
-#: claim, until nothing is left to be had twice in a row.
-COMPETITOR = """
-import pathlib, sys
-from mdev_migrate import ledger
-from mdev_migrate.core import claims
-from tests import builders
-from tests.stateful import test_capacity
-number = int(sys.argv[2])
-store = ledger.FileStore(pathlib.Path(sys.argv[1]), test_capacity.HOST)
-table = claims.ClaimTable(store)
-mint = builders.minting(0x10000 * (number + 1))
-print("ready", flush=True)
-sys.stdin.readline()
-for instance in range(8 * number, 8 * number + 8):
-    for _ in range(2):
-        test_capacity.take(table, instance, mint)
-        table.release(builders.instance(instance))
-    for uuid in test_capacity.take(table, instance, mint):
-        print(uuid, flush=True)
-"""
-
-
-def competitor() -> str:
-    """Return the program of a process, which is patched if this one is."""
-    patcher = sys.modules.get("eventlet.patcher")
-    if patcher is None or not patcher.is_monkey_patched("thread"):
-        return COMPETITOR
-    return "import eventlet; eventlet.monkey_patch()\n" + COMPETITOR
-
-
-def test_processes(tmp_path: pathlib.Path):
-    """8 processes that claim and give back get 24 instances in the end."""
-    started = time.monotonic()
-    competitors = [
-        subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-c", competitor(), str(tmp_path), str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=pathlib.Path(__file__).parents[2],
-        )
-        for number in range(PROCESSES)
-    ]
-    for each in competitors:
-        assert each.stdout.readline() == "ready\n"
-    for each in competitors:
-        each.stdin.write("\n")
-        each.stdin.flush()
-    given = []
-    for each in competitors:
-        out, _ = each.communicate(timeout=BOUND_S)
-        assert each.returncode == 0
-        given += out.split()
-
-    table = claims.ClaimTable(ledger.FileStore(tmp_path, HOST))
-    mint = builders.minting(0xF00000)
-    more = itertools.takewhile(
-        bool, (take(table, number, mint) for number in range(100, 200))
-    )
-    given += [uuid for uuids in more for uuid in uuids]
-    check(given, table)
-    assert time.monotonic() - started < BOUND_S
 
 
 def share_libxml2() -> bool:
@@ -221,52 +60,210 @@ def share_libxml2() -> bool:
     return len(places) == 1
 
 
-class SlowLooker(libvirt_host.LibvirtHost):
-    """A host whose client is overtaken after each look."""
-
-    def inventory(self) -> model.Inventory:
-        """Look, and let others act before this one does."""
-        found = super().inventory()
-        give_way()
-        return found
-
-
-@pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     share_libxml2(), reason="lxml and libvirt share libxml2 and may crash"
 )
-def test_whole_hosts():
-    """64 threads create mdevs on a simulated host: all that fit, no more.
 
-    Who looked while others were creating may learn it only from the host
-    that there is no room.
-    """
-    _, there = testing.two_hosts()
-    group = there.group
-    table = claims.ClaimTable()
-    plans: list[allocation.AllocationPlan] = []
+
+def take(
+    host: Any, number: int, kinds: tuple[str, ...], limits: Limits = LIMITS
+) -> list[str]:
+    """Provide a guest with mdevs; return their UUIDs, nothing if full."""
+    who = model.Claim(builders.instance(number), mint(), ())
+    provider = Provider(
+        Destination(host, limits),
+        who,
+        builders.wants(*kinds),
+        claim_xml.PLAIN,
+        entering=lambda _: None,
+    )
+    try:
+        with provider.provide() as kept:
+            return [mdev.uuid for mdev in kept.claim.mdevs]
+    except (exception.TooFewMdevs, exception.MdevCreationFailed):
+        return []
+
+
+def run_threads(work: Callable[[int], None]) -> None:
+    """Let all threads begin at once; wait for their end."""
+    start = threading.Barrier(THREADS)
     problems: list[BaseException] = []
 
-    def work(number: int) -> None:
-        place = service.MdevMigration(
-            SlowLooker(there.uris[0], opener=group.open),
-            table,
-            limits=LIMITS,
-        )
-        instance = builders.instance(number)
+    def run(number: int) -> None:
+        start.wait()
         try:
-            plans.append(place.provide(instance, builders.wants("mtty-1")))
-        except (exception.TooFewMdevs, exception.MdevCreationFailed):
-            pass
-        except exception.MdevMigrateError as error:
+            work(number)
+        except BaseException as error:
             problems.append(error)
+            raise
+
+    threads = [
+        threading.Thread(target=run, args=(number,), daemon=True)
+        for number in range(THREADS)
+    ]
+    deadline = time.monotonic() + BOUND_S
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    assert not any(thread.is_alive() for thread in threads), "a deadlock"
+    assert problems == []
+
+
+def make_host() -> testing.SimulatedHost:
+    """Return a host with spare mdevs, and room for the rest."""
+    _, there = testing.two_hosts()
+    for number in range(SPARES):
+        there.add_mdev(builders.uuid(0xB00 + number), "mtty-1")
+    return there
+
+
+def opened(there: testing.SimulatedHost) -> libvirt_host.LibvirtHost:
+    """Reach the host by a connection of one's own."""
+    return libvirt_host.LibvirtHost(there.uris[0], opener=there.group.open)
+
+
+def check(
+    title: str,
+    there: testing.SimulatedHost,
+    given: list[list[str]],
+    size: int = 1,
+) -> None:
+    """Check that all was given, each once, and is claimed and there."""
+    uuids = [uuid for each in given for uuid in each]
+    twice = [uuid for uuid, count in Counter(uuids).items() if count > 1]
+    claims = scenes.claims_on(there)
+    print(  # noqa: T201
+        f"{title}: {len(given)} guests, {len(uuids)} of {PORTS} given, "
+        f"{len(twice)} twice"
+    )
+    assert (len(uuids), twice) == (PORTS // size * size, [])
+    assert {mdev.uuid for mdev in claims.held()} == set(uuids)
+    assert set(uuids) <= set(there.mdevs())
+    assert {claim.step for claim in claims.all} == {model.Step.CREATE}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_threads(size):
+    """64 threads, each for a guest with so many mdevs: all that fits."""
+    there = make_host()
+    given: list[list[str]] = []
+
+    run_threads(
+        lambda number: given.append(
+            take(opened(there), number, ("mtty-1",) * size)
+        )
+    )
+
+    check(f"64 threads, {size} mdevs each", there, given, size)
+
+
+def test_threads_for_one_guest():
+    """Of 64 who migrate the same guest exactly one has its claim."""
+    there = make_host()
+    given: list[list[str]] = []
+
+    def work(_: int) -> None:
+        with contextlib.suppress(exception.ClaimHeld):
+            given.append(take(opened(there), 1, ("mtty-1", "mtty-1")))
 
     run_threads(work)
 
-    assert problems == []
-    assert len(plans) == CAPACITY
-    assert {mdev.uuid for plan in plans for mdev in plan.mdevs} == set(
-        there.mdevs()
-    )
-    assert {claim.step for claim in table.all().values()} == {
-        phases.Step.CREATE
-    }
+    assert len(given) == 1
+    assert len(scenes.claims_on(there).all) == 1
+
+
+# Several machines -------------------------------------------------------
+
+
+class Served:
+    """A host as a server of ours makes it reachable for other processes."""
+
+    def __init__(self, there: testing.SimulatedHost) -> None:
+        self._there = there
+        self._thread = threading.local()
+
+    def call(self, path: tuple[str, ...], args: tuple[Any, ...]) -> Any:
+        """Make a call, by a connection of the client's own."""
+        if not hasattr(self._thread, "host"):
+            self._thread.host = opened(self._there)
+        target = self._thread.host
+        for name in path:
+            target = getattr(target, name)
+        return target(*args)
+
+
+class Manager(multiprocessing.managers.BaseManager):
+    """Serves the host."""
+
+
+class Remote:
+    """The host as a process on another machine sees it."""
+
+    def __init__(self, proxy: Any, path: tuple[str, ...] = ()) -> None:
+        self._proxy, self._path = proxy, path
+
+    def __getattr__(self, name: str) -> Remote:
+        return Remote(self._proxy, (*self._path, name))
+
+    def __call__(self, *args: Any) -> Any:
+        return self._proxy.call(self._path, args)
+
+
+def compete(address: Any, number: int, start: Any, results: Any) -> None:
+    """Take for eight guests, all at once, in a process of its own."""
+    Manager.register("served")
+    manager = Manager(address=address, authkey=b"tests")
+    manager.connect()
+
+    def run(guest: int) -> None:
+        host = Remote(manager.served())
+        start.wait()
+        results.put(take(host, 8 * number + guest, ("mtty-1",)))
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def address_of() -> Iterator[Callable[[testing.SimulatedHost], Any]]:
+    """Return a function that serves a host; loopback alone hears it."""
+    servers = []
+
+    def serve(there: testing.SimulatedHost) -> Any:
+        served = Served(there)
+        Manager.register("served", callable=lambda: served)
+        manager = Manager(address=("127.0.0.1", 0), authkey=b"tests")
+        server = manager.get_server()
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server.address
+
+    yield serve
+    for server in servers:
+        server.stop_event.set()
+
+
+def test_processes_that_share_nothing(address_of):
+    """8 processes with 8 guests each: all that fits, nothing twice."""
+    there = make_host()
+    spawning = multiprocessing.get_context("spawn")
+    start, results = spawning.Barrier(64), spawning.Queue()
+    address = address_of(there)
+    processes = [
+        spawning.Process(
+            target=compete, args=(address, number, start, results)
+        )
+        for number in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    given = [results.get(timeout=BOUND_S) for _ in range(8 * PROCESSES)]
+    for process in processes:
+        process.join(BOUND_S)
+
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    check("8 processes", there, given)

@@ -12,9 +12,6 @@ A short search by default; ``tox -e soak`` searches for long.
 from __future__ import annotations
 
 import contextlib
-import os
-import pathlib
-import tempfile
 from typing import Any
 
 import libvirt
@@ -22,10 +19,14 @@ import pytest
 from hypothesis import HealthCheck, settings, stateful
 from hypothesis import strategies as st
 
-from mdev_migrate import exception, ledger, libvirt_host, service, testing
-from mdev_migrate.core import claims
-from mdev_migrate.workflow import GuestMigration, Outcome, Recovery, clear
-from tests import builders, crashes, soak
+from mdev_migrate import exception, libvirt_host, testing
+from mdev_migrate.workflow import (
+    Destination,
+    GuestMigration,
+    Outcome,
+    Recovery,
+)
+from tests import builders, crashes, scenes, soak
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
@@ -45,8 +46,9 @@ CALLS = st.sampled_from(
         "listAllDevices",
         "lookupByUUIDString",
         "XMLDesc",
-        crashes.BEGIN,
-        crashes.END,
+        "defineXML",
+        "setMetadata",
+        "undefine",
     ]
 )
 DEATHS = st.sampled_from([testing.die, testing.die_after])
@@ -67,26 +69,12 @@ class Promises(stateful.RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        memory = pathlib.Path("/dev/shm")  # noqa: S108 - a folder of ours
-        self.folder = tempfile.TemporaryDirectory(
-            dir=memory if os.access(memory, os.W_OK) else None
-        )
         types = testing.MttyParent().types.values()
         self.group = testing.SimulatedGroup()
         for name in ("host-a", "host-b"):
             card = testing.SharedParent("pci_0000_06_00_0", types, PORTS)
             self.group.add_host(name, [card])
-        self.owners = self.new_owners()
         self.before: set[str] = set()
-
-    def new_owners(self) -> ledger.Owners:
-        """Return the owner of what a process claims."""
-        return ledger.Owners(pathlib.Path(self.folder.name), "test")
-
-    def teardown(self) -> None:
-        """Leave nothing in memory."""
-        self.owners.close()
-        self.folder.cleanup()
 
     @stateful.initialize()
     def start_guests(self) -> None:
@@ -127,12 +115,7 @@ class Promises(stateful.RuleBasedStateMachine):
     )
     def fail(self, guest: int, source: str, name: str, nth: int, how: Any):
         """Let a call fail once."""
-        if name in (crashes.BEGIN, crashes.END):
-            full = exception.LedgerUnusable("/ledger", "full")
-            effect = testing.fail(full)
-        else:
-            effect = how()
-        self.group.faults.on(name, effect, nth=nth)
+        self.group.faults.on(name, how(), nth=nth)
         with contextlib.suppress(exception.MdevMigrateError):
             self.run(guest, source)  # Unless it cannot even begin.
         self.group.faults.clear()
@@ -172,14 +155,14 @@ class Promises(stateful.RuleBasedStateMachine):
     def no_more_than_there_is(self) -> None:
         """No mdev is claimed and used by different guests."""
         for host in self.group.hosts.values():
-            uuids = [mdev.uuid for mdev in self.table(host).held()]
+            uuids = [mdev.uuid for mdev in scenes.claims_on(host).held()]
             assert len(set(uuids)) == len(uuids)
 
     def unsettled(self) -> list[str]:
         """Return what is left once nobody is at work."""
         found = self.group.violations()
         for host in self.group.hosts.values():
-            found += [f"claimed {uuid}" for uuid in self.table(host).all()]
+            found += [f"claimed {each}" for each in scenes.claims_on(host).all]
             found += [f"unusable {uuid}" for uuid in host.unusable_mdevs()]
             extra = host.mdevs().keys() - host.used_mdevs().keys()
             found += [f"unused {uuid}" for uuid in extra - self.before]
@@ -199,27 +182,13 @@ class Promises(stateful.RuleBasedStateMachine):
     def restart(self) -> None:
         """Let a new process begin."""
         self.group.faults.clear()
-        self.owners.close()
         self.group.wait_for_migrations()
         self.group.new_process()
-        self.owners = self.new_owners()
 
     def open(self, uri: str) -> libvirt_host.LibvirtHost:
         """Open the host at a URI."""
         with libvirt_host.opening(uri):
             return libvirt_host.LibvirtHost(uri, opener=self.group.open)
-
-    def table(self, host: testing.SimulatedHost) -> claims.ClaimTable:
-        """Return the claims on a host's mdevs."""
-        facts = self.open(host.uris[0]).facts()
-        store = ledger.FileStore(pathlib.Path(self.folder.name), facts)
-        return claims.ClaimTable(crashes.MortalStore(store, self.group.faults))
-
-    def place(self, host: testing.SimulatedHost) -> service.MdevMigration:
-        """Reach a host, with the claims on its mdevs."""
-        return service.MdevMigration(
-            self.open(host.uris[0]), self.table(host), limits=crashes.LIMITS
-        )
 
     def run(self, guest: int, source: str) -> Outcome:
         """Migrate a guest as the command does."""
@@ -227,20 +196,16 @@ class Promises(stateful.RuleBasedStateMachine):
         (there,) = (h for h in self.group.hosts.values() if h is not here)
         return GuestMigration(
             self.open(here.uris[0]),
-            self.place(there),
+            Destination(self.open(there.uris[0]), crashes.LIMITS),
             f"vm-{guest}",
-            note=self.owners.note("vm", here.uris[0], there.uris[0]),
-            may_replace=self.owners.may_replace,
-            source_claims=self.table(here),
         ).run()
 
     def recover(self) -> None:
         """Settle on both hosts what others have left."""
-        for host in self.group.hosts.values():
-            place = self.place(host)
-            Recovery(place, self.open, self.owners).run()
-            uri = host.uris[0]
-            clear(place, self.owners.note("", uri, uri))
+        hosts = [self.open(h.uris[0]) for h in self.group.hosts.values()]
+        for host in hosts:
+            place = Destination(host, crashes.LIMITS)
+            Recovery(place, hosts).run()
 
 
 TestPromises = Promises.TestCase

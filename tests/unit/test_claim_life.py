@@ -65,11 +65,12 @@ class TestSteps:
         ("before", "after"), list(itertools.product(claim_life.STEPS, Step))
     )
     def test_steps_go_forward_only(self, before, after):
-        """A later step is come to; any other is an error."""
+        """A later step of a claim is come to; any other is an error."""
         claim = replace(CLAIM, step=before)
         order = list(Step)
+        later = order.index(after) > order.index(before)
 
-        if order.index(after) > order.index(before):
+        if later and after in claim_life.STEPS:
             assert claim_life.advanced(claim, after).step is after
         else:
             with pytest.raises(exception.ClaimMoveIllegal):
@@ -179,6 +180,20 @@ class TestJudging:
         """The smaller token waits for the other, which gives way."""
         assert judged(self.one, self.two) is Verdict.WAIT
         assert judged(self.two, self.one) is Verdict.GIVE_WAY
+
+    def test_who_fits_in_with_the_first_waits_for_the_others(self):
+        """Of many, as many stand as there is room for."""
+        three = builders.claim(
+            builders.target(builders.mdev(4), created=True),
+            token=3,
+            instance_uuid=builders.instance(8),
+        )
+        crowd = (self.one, self.two, three)
+
+        assert [
+            judged(mine, *(c for c in crowd if c is not mine), ports=2)
+            for mine in crowd
+        ] == [Verdict.WAIT, Verdict.WAIT, Verdict.GIVE_WAY]
 
     def test_who_has_gone_on_was_first(self):
         """One that came to the next step does not look again."""

@@ -46,7 +46,6 @@ FACTS = {
     "mdev_uuid": builders.uuid(7),
     "state": "step 'claim'",
     "move": "fly",
-    "path": "/var/lib/mdev-migrate/x.json",
 }
 #: Facts that an error's text need not show.
 UNSHOWN = {"operation", "number", "host_uuid"}
@@ -67,7 +66,6 @@ GROUPS = {
     exception.NotKnown,
     exception.MigrationError,
     exception.HostError,
-    exception.LedgerError,
     exception.ClaimError,
     exception.VersionTooOld,
 }

@@ -79,56 +79,13 @@ class TestPhases:
 
     def test_every_step_has_a_row(self):
         """The table is complete."""
-        assert list(phases.TABLE) == list(Step)
-
-    def test_chain_reaches_the_end(self):
-        """From the first step on, every step is passed once."""
-        step, passed = Step.CONNECT, []
-
-        while step is not None:
-            passed.append(step)
-            step = phases.TABLE[step].then
-
-        assert passed == list(Step)
-
-    @pytest.mark.parametrize(
-        "step",
-        [
-            Step.CONNECT,
-            Step.CHECK,
-            Step.PLAN,
-            Step.CLAIM,
-            Step.VERIFY,
-            Step.RELEASE,
-        ],
-    )
-    def test_nothing_to_undo(self, step):
-        """Before anything is made, and once the guest runs on it."""
-        assert phases.undo(step, PLAN) == phases.Undo()
-
-    @pytest.mark.parametrize("step", [Step.CREATE, Step.PREPARE])
-    def test_created_mdevs_are_destroyed(self, step):
-        """What was reused was not touched yet, and stays."""
-        assert phases.undo(step, PLAN) == phases.Undo(destroy=PLAN.create)
-
-    def test_touched_mdevs_are_recycled(self):
-        """After a failed incoming migration no target is left as it is."""
-        undo = phases.undo(Step.MIGRATE, PLAN)
-
-        assert undo == phases.Undo(destroy=PLAN.create, recycle=PLAN.reuse)
-
-    @pytest.mark.parametrize("step", Step)
-    def test_guest_may_have_moved(self, step):
-        """From the migration on, the guest must be looked for first."""
-        late = (Step.MIGRATE, Step.VERIFY, Step.RELEASE)
-
-        assert phases.guest_may_have_moved(step) is (step in late)
+        assert list(phases.TARGETS) == list(Step)
 
     def test_targets_follow_the_order(self):
         """No step promises to know less than the one before it."""
         rank = list(Targets)
 
-        ranks = [rank.index(row.targets) for row in phases.TABLE.values()]
+        ranks = [rank.index(targets) for targets in phases.TARGETS.values()]
 
         assert ranks == sorted(ranks)
 

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Send a guest, and find out whether it stayed or arrived, and on what."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from mdev_migrate import exception, model
+from mdev_migrate.core import claim_life, guest_xml, whereabouts
+from mdev_migrate.core.whereabouts import Whereabouts
+from mdev_migrate.host import Host
+from mdev_migrate.workflow import settling
+from mdev_migrate.workflow.job import Job
+from mdev_migrate.workflow.values import Destination, Outcome
+
+
+class Sending:
+    """One guest on its way from one host to another.
+
+    :param targets: UUIDs of its target mdevs.
+    :param warn: is told what a human should know.
+    """
+
+    def __init__(
+        self,
+        source: Host,
+        destination: Destination,
+        guest: model.Guest,
+        targets: frozenset[str],
+        *,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._there = destination.host
+        self._limits = destination.limits
+        self._guest = guest
+        self._targets = targets
+        self._warn = warn
+
+    def send(
+        self,
+        job: Job,
+        stop: threading.Event,
+        timeout_s: float | None,
+        outcome: Outcome,
+    ) -> None:
+        """Watch the migration job and see how it ends.
+
+        :param outcome: gets what was seen last.
+        :raises MigrationFailed: if the guest stayed on the source.
+        :raises MigrationAborted: if it did so on request or for the time.
+        :raises GuestLost: if it is active on neither host; GuestStopped if
+            the source knows why.
+        :raises OutcomeUnknown: if it is not found within the limit.
+        """
+        aborted = _watch(job, stop, timeout_s)
+        outcome.last_seen = job.last_seen
+        if job.ended.is_set() and job.error is None:
+            return
+        if job.error is not None and not isinstance(job.error, Exception):
+            raise job.error
+        found = self._find_out(job)
+        if found is Whereabouts.ARRIVED:
+            self._warn(f"the guest arrived in spite of: {job.error}")
+        elif found is Whereabouts.NOWHERE:
+            raise settling.explain_loss(
+                self._source, self._there, self._guest, str(job.error)
+            )
+        elif aborted is not None:
+            raise exception.MigrationAborted(self._guest.name, aborted)
+        else:
+            raise self._failure(job) from job.error
+
+    def _find_out(self, job: Job) -> Whereabouts:
+        guest = self._guest
+        try:
+            return settling.find_out(
+                self._source,
+                self._there,
+                guest.instance_uuid,
+                self._limits,
+                doubt_s=job.doubt_s,
+            )
+        except exception.OutcomeUnknown as error:
+            raise exception.OutcomeUnknown(guest.name, error.reason) from error
+
+    def _failure(self, job: Job) -> exception.MigrationFailed:
+        """Return how a migration job failed whose guest stayed."""
+        reason = getattr(job.error, "reason", str(job.error))
+        facts = (
+            self._guest.name,
+            self._source.uri,
+            self._there.uri,
+            str(reason),
+        )
+        if isinstance(job.error, exception.AccessDenied):
+            return exception.MigrationDenied(*facts)
+        taken = claim_life.named_as_taken(str(reason), self._targets)
+        if taken and not job.begun:
+            return exception.TargetMdevTaken(*facts, taken)
+        return exception.MigrationFailed(*facts)
+
+    def verify(self, outcome: Outcome) -> None:
+        """See that the guest runs on its target mdevs.
+
+        A host that fails to answer is asked again, and after
+        ``limits.settle_s`` that is a warning: the guest has moved, whether
+        or not anybody can look at it now.
+
+        :param outcome: gets the figures of the migration.
+        :raises GuestNotOnTargets: if it does not.
+        """
+        deadline = settling.after(self._limits.settle_s)
+        while True:
+            try:
+                return self._look_there(outcome)
+            except exception.HostError as error:
+                if time.monotonic() > deadline:
+                    return self._warn(f"not verified: {error}")
+            time.sleep(self._limits.poll_s)
+
+    def _look_there(self, outcome: Outcome) -> None:
+        host, uuid = self._there, self._guest.instance_uuid
+        there = settling.find(host, uuid)
+        if there is None or not there.active:
+            raise exception.GuestNotOnTargets(
+                self._guest.name,
+                host.uri,
+                whereabouts.describe(
+                    there, "that host", transient=not self._guest.persistent
+                ),
+            )
+        if not there.running:
+            self._warn(
+                f"the guest is not running on {host.uri}: is it paused?"
+            )
+        documents = [host.live_xml(uuid)]
+        if there.persistent:
+            documents.append(host.inactive_xml(uuid))
+        for found in map(guest_xml.named_mdevs, documents):
+            if found != self._targets:
+                raise exception.GuestNotOnTargets(
+                    self._guest.name,
+                    host.uri,
+                    f"its XML names the mdevs {sorted(found)}, "
+                    f"{sorted(self._targets)} were planned",
+                )
+        statistics = host.completed(uuid)
+        if statistics is not None:
+            outcome.downtime_ms = statistics.downtime_ms
+            outcome.bytes_moved = statistics.bytes_moved()
+
+
+def _watch(
+    job: Job, stop: threading.Event, timeout_s: float | None
+) -> str | None:
+    """Watch the job, and abort it for the reason that is returned."""
+    try:
+        reason = job.watch(stop, timeout_s)
+    except KeyboardInterrupt:
+        reason = "on request"
+    if reason is not None:
+        job.abort()
+    return reason
