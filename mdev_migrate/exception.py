@@ -132,8 +132,9 @@ class ClaimLost(ClaimError):
 
     code = "claim-lost"
     hint = (
-        "somebody removed its domain on the destination, or thought its "
-        "owner gone: this connection may have been cut; try again"
+        "its migration was given up meanwhile, or somebody removed its domain "
+        "on the destination, or thought its owner gone, whose connection may "
+        "have been cut; try again"
     )
 
     instance_uuid: str

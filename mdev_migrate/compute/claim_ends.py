@@ -33,7 +33,14 @@ from mdev_migrate.model import Step
 
 LOG = log.getLogger(__name__)
 
-_KEPT = "A target mdev is kept out of use"
+_KEPT = "a target mdev is kept out of use"
+
+
+def _about(claim: model.Claim, text: str) -> str:
+    """Return a text with the migration that it is about, if there is one."""
+    if not claim.migration:
+        return f"{text[0].upper()}{text[1:]}"
+    return f"Migration {claim.migration}: {text}"
 
 
 class ClaimEnds:
@@ -70,14 +77,16 @@ class ClaimEnds:
 
     def give_up(self, claim: model.Claim) -> None:
         """Undo a claim whose check failed, if it is still there."""
-        with self._tolerating("A claim is not undone", claim.instance_uuid):
+        text = _about(claim, "a claim is not undone")
+        with self._tolerating(text, claim.instance_uuid):
             self.undo_claim(claim, patient=True)
 
     def finish(self, instance_uuid: str) -> None:
         """Release the claim of a guest that arrived."""
         for claim in self.promises.of(instance_uuid):
+            text = _about(claim, "a claim is not released")
             with (
-                self._tolerating("A claim is not released", instance_uuid),
+                self._tolerating(text, instance_uuid),
                 self._turns.taken(instance_uuid),
             ):
                 self.promises.release(claim)
@@ -124,10 +133,26 @@ class ClaimEnds:
             )
             if not problems:
                 self.promises.forget(now)
-                told = MigrationLog(now.instance_uuid, now.migration)
-                told.undone(host.removed, host.recycled)
-        self._say(_KEPT, claim.instance_uuid, "; ".join(map(str, problems)))
+                self._tell(now, host, found)
+        self._say(
+            _about(claim, _KEPT),
+            claim.instance_uuid,
+            "; ".join(map(str, problems)),
+        )
         return not problems
+
+    @staticmethod
+    def _tell(
+        claim: model.Claim, host: NotingHost, found: Whereabouts
+    ) -> None:
+        """Say what became of the mdevs of a claim that has ended."""
+        told = MigrationLog(claim.instance_uuid, claim.migration)
+        touched = {*host.removed, *host.recycled}
+        left = [m.uuid for m in claim.mdevs if m.uuid not in touched]
+        if found is Whereabouts.ARRIVED:
+            told.released(left)
+        if found is not Whereabouts.ARRIVED or touched:
+            told.undone(host.removed, host.recycled, left)
 
     def drop_ended(self) -> None:
         """End the claims whose migrations are over, however they ended.
@@ -137,9 +162,8 @@ class ClaimEnds:
         """
         self.refresh()
         for claim in self.promises.all():
-            with self._tolerating(
-                "A claim may have ended", claim.instance_uuid
-            ):
+            text = _about(claim, "a claim may have ended")
+            with self._tolerating(text, claim.instance_uuid):
                 self._drop_if_ended(claim)
 
     def _drop_if_ended(self, claim: model.Claim) -> None:
@@ -206,8 +230,9 @@ class ClaimEnds:
             found = self.promises.refresh()
             for claim in (*found.all, *self.promises.all()):
                 uuid = claim.instance_uuid
+                text = _about(claim, "a claim is not mended")
                 with (
-                    self._tolerating("A claim is not mended", uuid),
+                    self._tolerating(text, uuid),
                     self._turns.taken(uuid, wait=False) as mine,
                 ):
                     if mine:

@@ -123,7 +123,8 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
 
         Stands in for Nova's own step of that name (29 and later).
         """
-        with self.mdev_compute.refusals(instance):
+        migration_uuid = getattr(migration, "uuid", None)
+        with self.mdev_compute.refusals(instance, migration_uuid):
             targets = self.mdev_compute.targets.claim(
                 instance, migrate_data, allocs, migration
             )
@@ -148,7 +149,8 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
     ) -> Any:
         """Destination: see that the target mdevs are ready."""
         if objects.has_mdevs(migrate_data):
-            with self.mdev_compute.refusals(instance):
+            uuid = objects.migration_uuid(migrate_data)
+            with self.mdev_compute.refusals(instance, uuid):
                 self.mdev_compute.targets.prepare(instance, migrate_data)
         return super().pre_live_migration(
             context,

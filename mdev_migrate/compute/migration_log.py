@@ -155,11 +155,21 @@ class MigrationLog:
             mdevs=words(sorted(mdev_uuids)),
         )
 
-    def undone(self, removed: Iterable[str], recycled: Iterable[str]) -> None:
-        """Say what became of the mdevs of a guest that did not come."""
+    def undone(
+        self,
+        removed: Iterable[str],
+        recycled: Iterable[str],
+        left: Iterable[str],
+    ) -> None:
+        """Say what became of the mdevs of a guest that did not come.
+
+        :param left: what the guest never was sent to, or others have.
+        """
         self._say(
             log.INFO,
-            "undone; mdevs removed: %(removed)s; recycled: %(recycled)s",
+            "undone; mdevs removed: %(removed)s; recycled: %(recycled)s; left "
+            "as they are: %(left)s",
             removed=words(sorted(removed)),
             recycled=words(sorted(recycled)),
+            left=words(sorted(left)),
         )

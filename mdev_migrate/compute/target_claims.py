@@ -125,7 +125,7 @@ class TargetClaims:
         """Choose target mdevs, and claim them."""
         self._ends.drop_ended()
         self._undo_older(instance_uuid, str(migration.uuid))
-        requests = self._requests(types, allocations)
+        requests = self._requests(instance_uuid, types, allocations)
         growing = GrowingClaim(
             self._promises,
             model.Claim(
@@ -143,7 +143,7 @@ class TargetClaims:
                 self._allocate(growing, requests)
             # An end of it may have seen nothing to remove yet.
             if not self._ends.advance(growing.claim, Step.PREPARE):
-                raise exception.TargetMdevsRaced(self._host.name, 1)
+                raise exception.ClaimLost(instance_uuid, self._host.name)
         except BaseException:
             self._give_up(growing)
             raise
@@ -192,20 +192,24 @@ class TargetClaims:
                 raise exception.ClaimHeld(instance_uuid, claim.owner)
 
     def _requests(
-        self, types: Mapping[str, str], allocations: Mapping[str, Any]
+        self,
+        instance_uuid: str,
+        types: Mapping[str, str],
+        allocations: Mapping[str, Any],
     ) -> list[_Request]:
         """Return what to ask Nova for, one mdev after the other.
 
         The type is the one that the allocated provider is configured for:
         it is compared before anything is created.
 
-        :raises MdevTypeMissing: if a type of the guest is not enabled here.
+        :raises MdevTypeNotEnabled: if a type of the guest is not, here.
+        :raises GuestShortOfMdevs: if more was allocated than the guest has.
         :raises ProviderTypesDiffer: if they are not the guest's types.
         """
         enabled = self._providers.enabled_types
         for mdev_type in types.values():
             if mdev_type not in enabled:
-                raise exception.MdevTypeMissing(
+                raise exception.MdevTypeNotEnabled(
                     self._host.name, mdev_type, frozenset(enabled)
                 )
         found: list[_Request] = []
@@ -214,13 +218,12 @@ class TargetClaims:
             for name, count in allocated["resources"].items():
                 one = {provider: {"resources": {name: 1}}}
                 found += [(one, mdev_type)] * count
-        offered = Counter(mdev_type for _, mdev_type in found)
-        if offered != Counter(types.values()):
-            raise exception.ProviderTypesDiffer(
-                self._host.name,
-                tuple(sorted(types.values())),
-                tuple(sorted(offered.elements())),
-            )
+        had = tuple(sorted(types.values()))
+        offered = tuple(sorted(mdev_type for _, mdev_type in found))
+        if Counter(had) < Counter(offered):
+            raise exception.GuestShortOfMdevs(instance_uuid, had, offered)
+        if had != offered:
+            raise exception.ProviderTypesDiffer(self._host.name, had, offered)
         return found
 
     def _allocate(
@@ -263,7 +266,7 @@ class TargetClaims:
         ):
             chosen = self._providers.allocate(request)
         if not chosen:
-            raise exception.AllocationsUnknown("the provider")
+            raise exception.AllocationsUnknown(growing.claim.instance_uuid)
         mdev_uuid = model.normalise_uuid(chosen[0])
         growing.take(
             existing.get(mdev_uuid) or model.Mdev(mdev_uuid, mdev_type, parent)
@@ -326,9 +329,8 @@ class TargetClaims:
     def prepare(self, instance: Any, migrate_data: Any) -> None:
         """See, just before the guest comes, that its targets are ready.
 
-        :raises TargetMdevsRaced: if the claim is gone, or being undone, or
-            another migration's: one of them may have been given to somebody
-            else.
+        :raises ClaimLost: if the claim is gone, or being undone, or another
+            migration's: one of them may have been given to somebody else.
         :raises TargetMdevGone: if one does not exist.
         """
         targets = objects.received_target_mdevs(migrate_data)
@@ -342,10 +344,10 @@ class TargetClaims:
             }:
                 break
         else:
-            raise exception.TargetMdevsRaced(self._host.name, 1)
+            raise exception.ClaimLost(str(instance.uuid), self._host.name)
         undoing.await_mdevs(self._host, uuids, self._limits)
         if not self._ends.advance(claim, Step.MIGRATE):
-            raise exception.TargetMdevsRaced(self._host.name, 1)
+            raise exception.ClaimLost(str(instance.uuid), self._host.name)
         MigrationLog(instance.uuid, claim.migration).prepared(uuids)
 
     def allocate_for_boot(self, allocations: Any) -> Any:

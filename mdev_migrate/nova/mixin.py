@@ -10,11 +10,13 @@ import nova.conf
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects as nova_objects
+from nova import version
 from nova.compute import task_states
 from nova.virt.libvirt import driver
 from oslo_concurrency import lockutils
 from oslo_log import log
 
+import mdev_migrate
 from mdev_migrate.compute import conf
 from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.driver import MdevLiveMigrationMixin
@@ -117,6 +119,17 @@ class NovaMixin(MdevLiveMigrationMixin):
         compute_manager = getattr(self.virtapi, "_compute", None)
         if compute_manager is not None:
             manager.wrap(compute_manager, self)
+        LOG.info(
+            "mdev-migrate %(ours)s with Nova %(nova)s: live migration of "
+            "guests with mdevs. mdev types enabled here: %(types)s; claims "
+            "are domains %(claims)s in this host's libvirt",
+            {
+                "ours": mdev_migrate.__version__,
+                "nova": version.version_string(),
+                "types": ", ".join(self.supported_vgpu_types) or "none",
+                "claims": claim_xml.name_of("UUID"),
+            },
+        )
         super().init_host(host)
 
     def check_mdev_options(self) -> None:

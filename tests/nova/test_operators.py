@@ -6,12 +6,15 @@ from __future__ import annotations
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import fixtures
 from nova import test
 from nova.tests.fixtures import libvirt as fakelibvirt
 
+from mdev_migrate.compute import target_claims
 from tests.nova import base
+from tests.nova.fake_host import PARENTS, TYPE_A, TYPE_B
 
 
 class TestKernels(base.MdevComputesTestCase):
@@ -173,3 +176,64 @@ class TestSecrecy(base.MdevComputesTestCase):
         self.assertEqual("completed", self.run_migration(server))
         (migration,) = self.libvirt_migrations.calls
         self.assertTrue(migration.flags & fakelibvirt.VIR_MIGRATE_TLS)
+
+
+class TestWords(base.MdevComputesTestCase):
+    """A refusal sends its reader the right way."""
+
+    parents = 3
+
+    def _refused(self, server: str, *words: str) -> None:
+        self.refused(server)
+
+        self.assert_state(server, "active", "source")
+        self.assertEqual([], self.libvirt_migrations.calls)
+        for word in words:
+            self.assertIn(word, self.stdlog.logger.output)
+
+    def test_type_not_enabled(self):
+        """What is not enabled is not said to be missing from the card."""
+        server = self.boot()
+        self.configure_types({PARENTS[1]: TYPE_B})
+        self.destination.driver.supported_vgpu_types = [TYPE_B]
+
+        self._refused(server, "enabled in its nova.conf: ", TYPE_B)
+
+    def test_guest_that_stock_nova_left_short(self):
+        """A guest with fewer mdevs than its flavor asks for."""
+        if base.RELEASE > 32:
+            self.skipTest("Nova 33 and later boot it with all of them")
+        server = self.boot(self.parents_flavor(TYPE_A, TYPE_A))
+        self.assertEqual(1, len(self.guest_mdevs("source", server)))
+
+        self._refused(server, "guest-short-of-mdevs", "hard reboot or rebuild")
+
+    def test_parent_is_full(self):
+        """How many were wanted, and how many there were."""
+        server = self.boot(self.mdev_flavor(mdevs=2))
+        for _ in range(3):
+            # By hand: Placement has not heard of it yet.
+            for parent in (PARENTS[0], PARENTS[2]):
+                self.target_host.create(parent, TYPE_B)
+
+        self._refused(server, "too-few-mdevs", "for 2 mdevs", "found: 1 of")
+        self.assertEqual(6, len(self.target_host.mdevs))
+
+    def test_claim_removed_meanwhile(self):
+        """It is not said that others took what was claimed."""
+        server = self.boot()
+        hook = "mdev_migrate.compute.target_claims.TargetClaims.prepare"
+        stock = target_claims.TargetClaims.prepare
+
+        def lose_and_prepare(targets: Any, *args: Any) -> Any:
+            for claim in targets._promises.of(server):
+                targets._promises.release(claim)
+            return stock(targets, *args)
+
+        with fixtures.MonkeyPatch(hook, lose_and_prepare):
+            self.live_migrate(server)
+            self.finish(server)
+
+        self.assert_state(server, "active", "source")
+        self.assertIn("(claim-lost: ", self.stdlog.logger.output)
+        self.assertNotIn("taken by others", self.stdlog.logger.output)

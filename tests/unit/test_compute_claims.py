@@ -80,7 +80,7 @@ class TestEnded:
         assert _ends(cloud) == {"name": "node"}
 
         assert cloud.claimed() == before
-        assert "A claim may have ended" in caplog.text
+        assert "a claim may have ended" in caplog.text
 
     @pytest.fixture
     def commands(self, cloud):

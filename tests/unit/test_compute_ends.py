@@ -28,7 +28,7 @@ def _refused(cloud, which, data):
     try:
         cloud.prepare(which, data)
     except standin.Refused as error:
-        return "target-mdevs-raced" in str(error)
+        return "claim-lost" in str(error)
     return False
 
 
@@ -390,7 +390,7 @@ class TestLate:
         """The source gave up waiting: the guest is not to come any more."""
         claimed.roll_back(standin.instance(), claimed.data)
 
-        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+        with pytest.raises(standin.Refused, match="claim-lost"):
             claimed.prepare(standin.instance(), claimed.data)
 
     def test_preparation_during_the_undoing(self, claimed):
@@ -449,7 +449,7 @@ class TestLate:
         found = inventory()
         host.inventory = give_up
 
-        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+        with pytest.raises(standin.Refused, match="claim-lost"):
             claimed.prepare(which, claimed.data)
 
 
@@ -501,7 +501,7 @@ class TestCreation:
 
     def test_its_claim_had_been_ended(self, ended):
         """Its migration was over meanwhile: it is removed, and refused."""
-        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+        with pytest.raises(standin.Refused, match="claim-lost"):
             ended.check(standin.instance(), types=TYPES)
 
         assert (ended.there.all_mdevs(), ended.claimed()) == ([], {})
@@ -529,7 +529,7 @@ class TestCreation:
 
         driver.vgpu_lock = ThenABoot()
 
-        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+        with pytest.raises(standin.Refused, match="claim-lost"):
             ended.check(standin.instance(), types=TYPES)
         go_on.set()
         booting[0].join()

@@ -243,7 +243,7 @@ class TestDestination:
         _refused(
             cloud,
             which,
-            "mdev-type-missing",
+            "mdev-type-not-enabled",
             "host host-b",
             standin.TYPE,
             standin.OTHER_TYPE,
@@ -264,11 +264,14 @@ class TestDestination:
 
     @pytest.mark.parametrize("count", [2, 3])
     def test_other_number_of_mdevs(self, cloud, which, count):
-        """More allocated than the guest has: somebody is wrong."""
+        """More allocated than the guest has: it was booted with fewer."""
         _refused(
             cloud,
             which,
-            "provider-types-differ",
+            "guest-short-of-mdevs",
+            "has 1 mdevs (nvidia-11)",
+            f"allocated {count} (nvidia-11, ",
+            "hard reboot or rebuild",
             allocated=standin.allocations(count=count),
         )
 
@@ -382,7 +385,7 @@ class TestPreparing:
         data = cloud.check(which)
         cloud.roll_back(which, data)
 
-        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+        with pytest.raises(standin.Refused, match="claim-lost"):
             cloud.prepare(which, data)
 
     def test_other_targets(self, cloud, which):
@@ -390,7 +393,7 @@ class TestPreparing:
         data = cloud.check(which)
         data.target_mdevs = {ONE: builders.uuid(0xBAD)}
 
-        with pytest.raises(standin.Refused, match="target-mdevs-raced"):
+        with pytest.raises(standin.Refused, match="claim-lost"):
             cloud.prepare(which, data)
 
     def test_target_gone(self, cloud, which):

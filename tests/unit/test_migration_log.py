@@ -192,6 +192,99 @@ class TestSource:
         assert "Traceback" not in caplog.text
 
 
+class TestDestination:
+    """The host that the guest comes to."""
+
+    def test_claimed(self, cloud, which, caplog):
+        """From where, which mdevs become which, and which are new."""
+        migration = cloud.migration()
+
+        data = cloud.check(which, migration=migration)
+
+        target = data.target_mdevs[ONE]
+        text = (
+            f"Migration {migration.uuid}: claimed, for a guest from host-a: "
+            f"{ONE} -> {target}; created for it: {target}"
+        )
+        assert _story(caplog) == [("INFO", text)]
+
+    def test_arrived(self, cloud, which, data, caplog):
+        """Prepared, and released, each with the mdevs."""
+        target = data.target_mdevs[ONE]
+
+        cloud.prepare(which, data)
+        cloud.migrate(which, data)
+        cloud.arrive(which)
+
+        uuid = data.migration.uuid
+        prepared, _, _, released = _story(caplog)
+        assert prepared == ("INFO", f"Migration {uuid}: prepared: {target}")
+        text = f"the guest has its mdevs, no longer claimed: {target}"
+        assert released == ("INFO", f"Migration {uuid}: {text}")
+
+    def test_created_mdev_is_undone(self, cloud, which, data, caplog):
+        """What was made for the guest is named as it is removed."""
+        target = data.target_mdevs[ONE]
+        cloud.prepare(which, data)
+
+        cloud.roll_back(which, data)
+
+        level, text = _story(caplog)[-1]
+        assert level == "INFO"
+        assert text.endswith(
+            f"undone; mdevs removed: {target}; recycled: none; left as they "
+            "are: none"
+        )
+
+    def test_reused_mdev_is_undone(self, cloud, which, caplog):
+        """One that was there is recycled once the guest was on its way."""
+        spare = builders.uuid(5)
+        cloud.there.add_mdev(spare, standin.TYPE, standin.PARENT)
+        data = cloud.check(which)
+        cloud.prepare(which, data)
+
+        cloud.roll_back(which, data)
+
+        assert f"recycled: {spare}; left as they are: none" in caplog.text
+
+    def test_not_even_prepared(self, cloud, which, caplog):
+        """And left as it is before."""
+        spare = builders.uuid(5)
+        cloud.there.add_mdev(spare, standin.TYPE, standin.PARENT)
+        data = cloud.check(which)
+
+        cloud.roll_back(which, data)
+
+        assert f"recycled: none; left as they are: {spare}" in caplog.text
+
+    def test_busy(self, cloud, which, data, caplog):
+        """One that is kept out of use is a warning, and says why."""
+        target = data.target_mdevs[ONE]
+        cloud.prepare(which, data)
+
+        with standin.busy(cloud):
+            cloud.roll_back(which, data)
+
+        (line,) = [each for each in caplog.records if "kept" in each.message]
+        assert line.levelname == "WARNING"
+        text = line.getMessage()
+        assert f"Migration {data.migration.uuid}: a target mdev is" in text
+        assert f"mdev {target} is busy: " in text
+
+    def test_claim_that_is_gone(self, cloud, which, data, caplog):
+        """A guest whose claim was ended is refused, in the right words."""
+        driver = cloud.destination
+        for claim in driver.mdev_compute.promises.of(which.uuid):
+            driver.mdev_compute.promises.release(claim)
+
+        with pytest.raises(standin.Refused, match="claim-lost"):
+            cloud.prepare(which, data)
+
+        assert _story(caplog)[-1][1].startswith(
+            f"Migration {data.migration.uuid}: refused: instance {which.uuid}"
+        )
+
+
 class TestGuestWithoutMdevs:
     """Nothing is said of it."""
 
