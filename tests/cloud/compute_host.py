@@ -2,6 +2,7 @@
 """A host of the cloud, as tests look at it and bring things about on it."""
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,10 +118,19 @@ class ComputeHost:
         return False
 
     def claims(self) -> list[str]:
-        """Return the claims on target mdevs here, by name."""
+        """Return the claims on target mdevs here, in words."""
         with self.connected() as connection:
             names = [domain.name() for domain in connection.listAllDomains(0)]
-        return [name for name in names if name.startswith(CLAIM_PREFIX)]
+        found = [name for name in names if name.startswith(CLAIM_PREFIX)]
+        texts = self.run(
+            "for file in /var/lib/mdev-migrate/*.json; do"
+            ' [ ! -e "$file" ] || tr "\\n" " " <"$file"; echo; done'
+        )
+        for line in texts.splitlines():
+            if line.strip():
+                ledger = json.loads(line)
+                found += [json.dumps(claim) for claim in ledger["claims"]]
+        return found
 
     # The guests -------------------------------------------------------
 
@@ -178,24 +188,25 @@ class ComputeHost:
             " udevadm settle"
         ).split()
 
-    def clean(self) -> str:
-        """Remove all mdevs that no guest has; mend what a test broke.
-
-        :returns: what the kernel said of crashes since the last time.
-        """
+    def mend(self) -> None:
+        """Mend what a test broke, if it did."""
         self.plug_link(up=True)
-        self.run("/lab/libvirtd thaw; true")
-        self.libvirtd("start")
-        crashes = self.run(
+        self.run("/lab/libvirtd thaw; /lab/libvirtd start")
+
+    def clean(self) -> None:
+        """Remove all mdevs; no guest has any."""
+        self.run(
             f"for mdev in {_MDEVS}/*; do\n"
             '    [ ! -e "$mdev" ] || echo 1 >"$mdev/remove"\n'
             "done\n"
             "find /etc/mdevctl.d -type f -delete\n"
-            f"dmesg --read-clear | grep -E '{_CRASHED}' || true"
         )
         until(
             f"list without mdevs on host {self.name}",
             lambda: not self.inventory().mdevs,
             120,
         )
-        return crashes
+
+    def crashes(self) -> str:
+        """Return what the kernel said of crashes since the last time."""
+        return self.run(f"dmesg --read-clear | grep -E '{_CRASHED}' || true")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cloud for all tests, empty before and after each."""
+"""One cloud for all tests, empty before and after each file of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from cloudlab import state, whole
@@ -18,31 +18,49 @@ def openstack() -> OpenStack:
     cloud = state.load(work)
     if cloud is None or not whole.is_whole(work, cloud):
         pytest.skip("no cloud runs: use tools/cloud test")
-    found = OpenStack(work, cloud)
-    found.remove_all()
-    found.a.clean()
-    found.b.clean()
-    return found
+    return OpenStack(work, cloud)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def emptied(openstack: OpenStack) -> Iterator[None]:
+    """Begin and end with no server and no mdev."""
+    openstack.empty()
+    yield
+    openstack.empty()
 
 
 @pytest.fixture(autouse=True)
-def emptied(openstack: OpenStack) -> Iterator[None]:
-    """Leave no server and no mdev; see that no kernel crashed."""
+def sound(openstack: OpenStack) -> Iterator[None]:
+    """See that no test leaves a claim, or has crashed a kernel."""
     yield
-    openstack.remove_all()
-    claims = openstack.a.claims() + openstack.b.claims()
-    crashes = [openstack.a.clean(), openstack.b.clean()]
-    assert crashes == ["", ""]
-    assert claims == []
+    for host in (openstack.a, openstack.b):
+        host.mend()
+    assert openstack.a.claims() + openstack.b.claims() == []
+    assert [openstack.a.crashes(), openstack.b.crashes()] == ["", ""]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def a(openstack: OpenStack) -> ComputeHost:
     """Return the host that guests begin on."""
     return openstack.a
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def b(openstack: OpenStack) -> ComputeHost:
     """Return the host that guests go to."""
     return openstack.b
+
+
+@pytest.fixture
+def boot(openstack: OpenStack) -> Iterator[Callable[..., str]]:
+    """Return what boots a server that is deleted after the test."""
+    made = []
+
+    def boot(flavor: str, host: ComputeHost, image: str = "guest") -> str:
+        server = openstack.create(flavor, host, image)
+        made.append(server)
+        openstack.see_started(server, host)
+        return server
+
+    yield boot
+    openstack.remove(made)

@@ -6,10 +6,10 @@ import itertools
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from cloudlab import cli, control, state
+from cloudlab import cli, control, hosts, state
 from cloudlab.api import Api, ApiError
 from cloudlab.layout import WorkFolder
 from cloudlab.state import Running
@@ -74,16 +74,32 @@ class OpenStack:
         pause()
         control.start(self._work, cloud, name)
 
-    # Servers ----------------------------------------------------------
+    def restart_compute(
+        self, host: ComputeHost, flavour: str = "mixin", **more: Any
+    ) -> None:
+        """Kill a nova-compute and start it, as something else maybe.
 
-    def boot(
-        self, flavor: str, host: ComputeHost, image: str = "guest"
-    ) -> str:
-        """Boot a server on a host, see its guest count, return its id."""
-        server = self.create(flavor, host, image)
-        self.wait_for_status(server, "ACTIVE")
-        host.see_counting(server, 0)
-        return server
+        :param more: options by group, beside or instead of the usual.
+        """
+        self._restart([host], flavour, more)
+
+    def restart_computes(self, flavour: str) -> None:
+        """Kill both nova-computes and start them, side by side."""
+        self._restart([self.a, self.b], flavour, {})
+
+    def _restart(
+        self, found: list[ComputeHost], flavour: str, more: dict[str, Any]
+    ) -> None:
+        for host in found:
+            host.control("kill")
+            host.configure(flavour, **more)
+        since = hosts.now()
+        for host in found:
+            host.control("start")
+        names = [host.name for host in found]
+        hosts.wait_until_ready(self._work, self.api, names, since)
+
+    # Servers ----------------------------------------------------------
 
     def create(
         self, flavor: str, host: ComputeHost, image: str = "guest"
@@ -98,6 +114,11 @@ class OpenStack:
         }
         answer = self.api.post("compute", "/v2.1/servers", {"server": request})
         return str(answer["server"]["id"])
+
+    def see_started(self, server: str, host: ComputeHost) -> None:
+        """Wait until a server runs on a host, and its program works."""
+        self.wait_for_status(server, "ACTIVE")
+        host.see_counting(server, 0)
 
     def server(self, server: str) -> dict[str, Any]:
         """Return what the API tells of a server."""
@@ -129,14 +150,27 @@ class OpenStack:
         body = {action: values or None}
         self.api.post("compute", f"/v2.1/servers/{server}/action", body)
 
-    def remove_all(self) -> None:
-        """Delete all servers and wait until they are gone."""
-        for each in self._servers():
-            with contextlib.suppress(ApiError):
-                self.act(each, "os-resetState", state="active")
-            with contextlib.suppress(ApiError):
-                self.act(each, "forceDelete")
-        until("list without servers", lambda: not self._servers(), 600)
+    def empty(self) -> None:
+        """Leave no server, and no mdev on the hosts."""
+        self.remove(self._servers())
+        for host in (self.a, self.b):
+            host.mend()
+            host.clean()
+
+    def remove(self, servers: Iterable[str]) -> None:
+        """Delete servers, whatever their state, and wait for their end."""
+        for each in servers:
+            for action, values in (
+                ("os-resetState", {"state": "active"}),
+                ("forceDelete", {}),
+            ):
+                with contextlib.suppress(ApiError):
+                    self.act(each, action, **values)
+        until(
+            "list without the servers",
+            lambda: not {*servers} & {*self._servers()},
+            600,
+        )
 
     def _servers(self) -> list[str]:
         answer = self.api.get("compute", "/v2.1/servers?all_tenants=1")
@@ -187,6 +221,11 @@ class OpenStack:
         """Ask for the end of a migration."""
         path = f"/v2.1/servers/{server}/migrations/{number}"
         self.api.delete("compute", path)
+
+    def force_complete(self, server: str, number: int) -> None:
+        """Ask that a migration ends, whatever it costs the guest."""
+        path = f"/v2.1/servers/{server}/migrations/{number}/action"
+        self.api.post("compute", path, {"force_complete": None})
 
     def reasons(self, server: str, action: str = "live-migration") -> str:
         """Return what the real client shows of the last such action."""

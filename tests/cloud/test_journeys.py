@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API moves guests, and the state of their mdevs with them."""
 
+from collections.abc import Callable
+
 import pytest
 from cloudlab.hosts import CLASSES, PARENTS, TYPES
 
@@ -37,10 +39,14 @@ def go(
 
 @pytest.mark.parametrize("flavor", ["one", "two"])
 def test_a_guest_goes_there_and_back(
-    openstack: OpenStack, a: ComputeHost, b: ComputeHost, flavor: str
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+    flavor: str,
 ) -> None:
     """It counts on, and finds the mdevs that it had before on its way back."""
-    server = openstack.boot(flavor, a)
+    server = boot(flavor, a)
     first = a.assigned(server)
     provider = f"{a.node}_{PARENTS[0]}"
     amount = {"one": 1, "two": 2}[flavor]

@@ -26,8 +26,9 @@ MEMORY_MIB = 64
 def fill(api: Api) -> None:
     """Enter images and flavors.
 
-    A guest runs the lab's program, which QEMU boots as a kernel. Images
-    whose names end in ``-busy`` keep writing to their memory.
+    A guest runs the lab's program, which QEMU boots as a kernel. That of
+    ``guest-busy`` writes to most of its memory each second: no migration
+    catches up with it.
 
     :raises LabError: if a service refuses.
     """
@@ -38,7 +39,7 @@ def fill(api: Api) -> None:
         {"name": "program", "disk_format": "aki", "container_format": "aki"},
         built.read_bytes(),
     )
-    for name, dirty_mib in (("guest", 1), ("guest-busy", 24)):
+    for name, dirty_mib in (("guest", 1), ("guest-busy", 48)):
         _upload(
             api,
             {

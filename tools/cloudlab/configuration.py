@@ -15,6 +15,8 @@ Sections = dict[str, dict[str, object]]
 
 #: Emulated processors, and other work beside them, take their time.
 RPC_LIMIT_S = 180
+#: MiB a second of a live migration: lets tests meddle in the middle.
+BANDWIDTH_MIB = 2
 #: How long a service of Nova that was told to end may go on.
 _SOON_OVER = {"manager_shutdown_timeout": 10, "graceful_shutdown_timeout": 20}
 
@@ -109,6 +111,7 @@ class Settings:
                 "inject_partition": -2,
                 "live_migration_inbound_addr": spec.address,
                 "live_migration_scheme": "tcp",
+                "live_migration_bandwidth": BANDWIDTH_MIB,
             },
         }
         for group, options in more.items():

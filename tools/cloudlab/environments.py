@@ -18,6 +18,7 @@ _SERVICES_LOCK = ASSETS / "services.txt"
 _NOVA_EXTRAS = ASSETS / "nova-extras.txt"
 #: What makes up the project, for an installation.
 _PROJECT = ("setup.cfg", "pyproject.toml", "README.rst", "LICENSE")
+_PROJECT_FOLDERS = ("mdev_migrate", "share")
 
 
 def services(work: WorkFolder) -> Path:
@@ -59,20 +60,22 @@ def project(work: WorkFolder, nova_environment: Path) -> Path:
 
     :raises LabError: if it cannot be made.
     """
-    package = TOP / "mdev_migrate"
-    files = [TOP / name for name in _PROJECT] + sorted(package.rglob("*.py"))
+    files = [TOP / name for name in _PROJECT]
+    for name in _PROJECT_FOLDERS:
+        files += sorted(
+            path
+            for path in (TOP / name).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        )
     target = work.cache / f"project-{digest(*files)}"
 
     def install() -> None:
         # Setuptools leaves things in the tree it builds.
         copy = target / "source"
-        shutil.copytree(
-            package,
-            copy / package.name,
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-        for name in _PROJECT:
-            shutil.copy(TOP / name, copy / name)
+        for file in files:
+            path = copy / file.relative_to(TOP)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, path)
         wanted = ["--no-deps", "--target", target / "site", copy]
         _pip(work, nova_environment, wanted)
 

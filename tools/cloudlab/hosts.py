@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The emulated hosts of the cloud, and nova-compute in each."""
 
+import datetime
 import ipaddress
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from labhost import agent, lab, state, terminal
@@ -168,20 +169,28 @@ def control(work: WorkFolder, spec: HostSpec, action: str) -> None:
     run(work, spec, f"bash /cloud/compute {action}", 120)
 
 
-def wait_until_ready(work: WorkFolder, api: Api) -> None:
-    """Wait until Nova can use both hosts and their parents.
+def wait_until_ready(
+    work: WorkFolder,
+    api: Api,
+    names: Iterable[str] = tuple(HOSTS),
+    since: str = "",
+) -> None:
+    """Wait until Nova can use hosts and their parents.
 
+    :param since: when nova-compute was started, as :func:`now` tells it:
+        signs of life from before do not count.
     :raises LabError: if it cannot in time.
     """
-    for spec in HOSTS.values():
-        terminal.say(f"waiting for nova-compute of host {spec.name}")
+    for name in names:
+        spec = HOSTS[name]
+        terminal.say(f"waiting for nova-compute of host {name}")
 
         def ready(spec: HostSpec = spec) -> bool:
             run(work, spec, "bash /cloud/compute status")
-            return is_up(api, spec) and is_offered(api, spec)
+            return is_up(api, spec, since) and is_offered(api, spec)
 
         terminal.wait_for(
-            f"nova-compute of host {spec.name} with its parents",
+            f"nova-compute of host {name} with its parents",
             ready,
             COMPUTE_LIMIT_S,
             see=work.share(spec) / "nova-compute.log",
@@ -189,11 +198,22 @@ def wait_until_ready(work: WorkFolder, api: Api) -> None:
         )
 
 
-def is_up(api: Api, spec: HostSpec) -> bool:
-    """Whether the API shows a host's nova-compute as up."""
+def now() -> str:
+    """Return the time, as the API writes it."""
+    present = datetime.datetime.now(datetime.timezone.utc)
+    return present.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def is_up(api: Api, spec: HostSpec, since: str = "") -> bool:
+    """Whether the API shows a host's nova-compute as up.
+
+    :param since: when it was started: it must have said so after that.
+    """
     services = api.get("compute", "/v2.1/os-services?binary=nova-compute")
     return any(
-        service["host"] == f"host-{spec.name}" and service["state"] == "up"
+        service["host"] == f"host-{spec.name}"
+        and service["state"] == "up"
+        and (service["updated_at"] or "") > since
         for service in services["services"]
     )
 

@@ -39,6 +39,7 @@ def up(work: WorkFolder, release: str) -> Running:
     found = state.load(work)
     if found and found.release == release and is_whole(work, found):
         terminal.say(f"the cloud runs already, with Nova {release}")
+        hosts.wait_until_ready(work, Api(found.settings.ports))
         return found
     down(work)
     build(work, release)
