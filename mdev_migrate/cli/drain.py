@@ -19,6 +19,7 @@ from mdev_migrate.cli import (
     drain_guests,
     drain_output,
     json_output,
+    metrics,
     migrate,
     migration_options,
     options,
@@ -131,9 +132,12 @@ class _Target:
 @migration_options.budget
 @migration_options.limits
 @way_options.way
+@metrics.option
 @options.shared
 @click.pass_context
-def command(context: click.Context, /, **given: Any) -> None:
+def command(
+    context: click.Context, /, metrics_file: str | None, **given: Any
+) -> None:
     """Move all guests with mdevs of a host to others.
 
     Each host is looked at once, and a plan made for all guests together.
@@ -153,6 +157,17 @@ def command(context: click.Context, /, **given: Any) -> None:
     moved: Sequence[Moved] = [Moved(each) for each in plan.guests]
     if not call.dry_run:
         moved = _move_all(session, call, plan)
+        if metrics_file is not None:
+            metrics.write(
+                metrics_file,
+                [
+                    metrics.Finished(
+                        each.tried[-1].outcome, each.leaving.types
+                    )
+                    for each in moved
+                    if each.tried
+                ],
+            )
     if session.settings.as_json:
         output.print_json(_answer(session, call, plan, moved))
     elif not call.dry_run:

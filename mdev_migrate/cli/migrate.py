@@ -16,6 +16,7 @@ import click
 from mdev_migrate import exception
 from mdev_migrate.cli import (
     json_output,
+    metrics,
     migration_options,
     options,
     output,
@@ -67,16 +68,11 @@ class Moved:
     type=click.Path(dir_okay=False, writable=True),
     help="Write a page (HTML) with the curves of the migration to a file.",
 )
+@metrics.option
 @options.shared
 @click.pass_context
 def command(
-    context: click.Context,
-    /,
-    guest: str,
-    to: str,
-    events: str | None,
-    report: str | None,
-    **how: Any,
+    context: click.Context, /, guest: str, to: str, **how: Any
 ) -> None:
     """Live-migrate a guest to another host.
 
@@ -85,17 +81,16 @@ def command(
     migrated too.
     """
     session = Session.of(context)
-    to_stdout = events == "-"
-    if to_stdout and not session.settings.as_json:
+    events, metrics_file = how.pop("events"), how.pop("metrics_file")
+    one_line = events == "-"
+    if one_line and not session.settings.as_json:
         raise click.UsageError("--events - needs --json", context)
     with _writing(events, guest) as writer:
-        moved = answer(
-            session,
-            guest,
-            to,
-            migration_options.read(how),
-            Told(writer, report, one_line=to_stdout),
-        )
+        told = Told(writer, how.pop("report"), one_line=one_line)
+        moved = answer(session, guest, to, migration_options.read(how), told)
+    if metrics_file is not None:
+        types = tuple(moved.source_mdev_types.values())
+        metrics.write(metrics_file, [metrics.Finished(moved.outcome, types)])
     context.exit(exit_code(moved.outcome.error))
 
 
