@@ -62,11 +62,13 @@ _KEEPALIVE = (5, 6)
 
 
 @functools.cache
-def start_event_loop() -> None:
-    """Run libvirt's event loop in a daemon thread, once a process.
+def own_process() -> None:
+    """Run libvirt's event loop, and let libvirt write no errors. Once.
 
-    Keepalive messages need it: without them a dead peer is never noticed.
-    Must be called before the first connection is opened.
+    Both are of a whole process: a program that embeds this library has its
+    own, or calls this before it opens its first connection. Without any
+    event loop there are neither events nor keepalive messages, and a dead
+    peer is not noticed.
     """
     libvirt.virEventRegisterDefaultImpl()
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
@@ -95,10 +97,11 @@ def _system_thread() -> type[threading.Thread]:
 def connect(uri: str) -> Connection:
     """Open a connection that notices when its peer is gone.
 
+    For that the process needs an event loop, see :func:`own_process`.
+
     :raises HostUnreachable: if it cannot be opened.
     :raises AccessDenied: if it can, and the host wants nothing of us.
     """
-    start_event_loop()
     with opening(uri):
         connection = libvirt.open(uri)
         with contextlib.suppress(libvirt.libvirtError):
@@ -114,7 +117,6 @@ def guest_names(uri: str) -> list[str]:
     :raises HostUnreachable: if the host cannot be asked.
     :raises AccessDenied: if it does not answer us.
     """
-    start_event_loop()
     with opening(uri):
         connection = libvirt.openReadOnly(uri)
         with contextlib.closing(connection):

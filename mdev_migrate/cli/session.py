@@ -20,6 +20,18 @@ from mdev_migrate.workflow import Destination
 Opener = Callable[[str], Host]
 
 
+def _open(uri: str) -> Host:
+    """Open a host for a process that is the command's own."""
+    libvirt_host.own_process()
+    return libvirt_host.LibvirtHost.open(uri)
+
+
+def _guest_names(uri: str) -> list[str]:
+    """Name a host's guests for a process that is the command's own."""
+    libvirt_host.own_process()
+    return libvirt_host.guest_names(uri)
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What the commands stand on; tests and the demonstration bring theirs.
@@ -30,9 +42,9 @@ class Environment:
         completes a name; raises HostError.
     """
 
-    opener: Opener = libvirt_host.LibvirtHost.open
+    opener: Opener = _open
     destination: Callable[[Host], Destination] = Destination
-    guest_names: Callable[[str], list[str]] = libvirt_host.guest_names
+    guest_names: Callable[[str], list[str]] = _guest_names
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,9 @@ import nova.conf
 from nova.objects import migrate_data
 from oslo_upgradecheck import upgradecheck
 
-from mdev_migrate import exception
+from mdev_migrate import exception, libvirt_host
 from mdev_migrate.compute import conf, readiness
 from mdev_migrate.core import claim_xml
-from mdev_migrate.libvirt_host import LibvirtHost
 
 CONF = nova.conf.CONF
 conf.register(CONF)
@@ -59,10 +58,11 @@ class Checks(upgradecheck.UpgradeCommands):  # type: ignore[misc]
         return _shown(functools.partial(readiness.check_object, fields))
 
     def _on_host(
-        self, check: Callable[[LibvirtHost], readiness.Finding]
+        self, check: Callable[[libvirt_host.LibvirtHost], readiness.Finding]
     ) -> upgradecheck.Result:
         def look() -> readiness.Finding:
-            host = LibvirtHost.open(
+            libvirt_host.own_process()
+            host = libvirt_host.LibvirtHost.open(
                 CONF.libvirt.connection_uri or "qemu:///system"
             )
             try:

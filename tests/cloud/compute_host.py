@@ -73,6 +73,7 @@ class ComputeHost:
     @contextlib.contextmanager
     def connected(self) -> Iterator[Any]:
         """Lend a libvirt connection of the test's own."""
+        libvirt_host.own_process()
         connection = libvirt_host.connect(self.client_uri)
         try:
             yield connection
@@ -82,6 +83,7 @@ class ComputeHost:
 
     def inventory(self) -> model.Inventory:
         """Return what the library lists."""
+        libvirt_host.own_process()
         with contextlib.closing(
             libvirt_host.LibvirtHost.open(self.client_uri)
         ) as host:

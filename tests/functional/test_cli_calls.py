@@ -250,6 +250,20 @@ class TestProcess:
 
         assert (done.returncode, done.stderr) == (0, "")
 
+    def test_library_leaves_the_process_alone(self):
+        """A program keeps its own event loop and error handler."""
+        done = run_python(
+            "import libvirt; taken = []; "
+            "libvirt.virEventRegisterDefaultImpl = taken.append; "
+            "libvirt.registerErrorHandler = taken.append; "
+            "from mdev_migrate.libvirt_host import LibvirtHost; "
+            "LibvirtHost.open('test:///default').close(); "
+            "import threading; "
+            "print(taken, threading.active_count())"
+        )
+
+        assert done.stdout == "[] 1\n"
+
     @pytest.mark.parametrize("words", [("list",), ("list", "--json")])
     def test_without_the_library_of_libvirt(self, words: tuple[str, ...]):
         """A missing libvirt.so is told as that, not as a missing extra."""
@@ -309,10 +323,14 @@ class TestProcess:
 
 def run_after(before: str, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process in which something happened before."""
-    program = (
+    return run_python(
         f"import sys; {before}; "
         f"from mdev_migrate.cli import main; main.main({list(args)})"
     )
+
+
+def run_python(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own."""
     return subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", program],
         capture_output=True,
@@ -362,4 +380,4 @@ class TestWords:
 
         assert exited.value.code == 0
         assert "has no mdevs" in capsys.readouterr().out
-        assert libvirt_host.start_event_loop.cache_info().currsize == 1
+        assert libvirt_host.own_process.cache_info().currsize == 1

@@ -99,6 +99,7 @@ class LabHost:
     @contextlib.contextmanager
     def connected(self) -> Iterator[Any]:
         """Lend a libvirt connection of the test's own."""
+        libvirt_host.own_process()
         connection = libvirt_host.connect(self.client_uri)
         try:
             yield connection
@@ -108,6 +109,7 @@ class LabHost:
 
     def open(self) -> libvirt_host.LibvirtHost:
         """Return the host as the library sees it."""
+        libvirt_host.own_process()
         return libvirt_host.LibvirtHost.open(self.client_uri)
 
     def inventory(self) -> model.Inventory:

@@ -44,6 +44,7 @@ sys.exit(status)
 )
 CONNECT = """
 from mdev_migrate import libvirt_host
+libvirt_host.own_process()
 libvirt_host.connect("test:///default").close()
 """
 
