@@ -610,7 +610,7 @@ class NewerStockDriver(StockDriver):
 class _Made(MdevLiveMigrationMixin):
     """What the composed class provides."""
 
-    def make_mdev_compute(self) -> MdevCompute:
+    def _make_mdev_compute(self) -> MdevCompute:
         """Return the mixin's work, with what the test provides."""
         return MdevCompute(
             self,
@@ -618,11 +618,11 @@ class _Made(MdevLiveMigrationMixin):
             LIMITS,
         )
 
-    def mdev_downtime_factor(self) -> float:
+    def _mdev_downtime_factor(self) -> float:
         """Return what the test says."""
         return float(self.virtapi.downtime_factor)
 
-    def mdev_max_downtime_ms(self) -> int:
+    def _mdev_max_downtime_ms(self) -> int:
         """Return what follows from it."""
         return int(500 * self.virtapi.downtime_factor)
 

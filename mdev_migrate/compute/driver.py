@@ -21,7 +21,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
     """Live migration of guests with mdevs, for a LibvirtDriver.
 
     Must come before the stock class in the bases of the composed class,
-    which provides :meth:`make_mdev_compute`.
+    which provides :meth:`_make_mdev_compute`.
 
     :ivar mdev_compute: does the work.
     :ivar mdev_monitored: the guests with mdevs that are leaving, by
@@ -33,16 +33,16 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
 
     def __init__(self, virtapi: Any, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self.prepare_mdevs()
+        self._prepare_mdevs()
 
-    def prepare_mdevs(self) -> None:
+    def _prepare_mdevs(self) -> None:
         """Make what the hooks need, once the stock driver is made."""
-        super().prepare_mdevs()
-        self.mdev_compute = self.make_mdev_compute()
+        super()._prepare_mdevs()
+        self.mdev_compute = self._make_mdev_compute()
         self.mdev_monitored: dict[str, MonitoredGuest] = {}
         self.mdev_aborted: set[str] = set()
 
-    def make_mdev_compute(self) -> MdevCompute:
+    def _make_mdev_compute(self) -> MdevCompute:
         """Return what does the work; the composed class knows Nova."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
                 instance, dest_check_data
             )
             if types:
-                self.check_mdev_options()
+                self._check_mdev_options()
         data = super().check_can_live_migrate_source(
             context, instance, dest_check_data, block_device_info
         )
@@ -192,7 +192,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         self.mdev_aborted.discard(str(instance.uuid))
         try:
             targets = objects.received_target_mdevs(migrate_data)
-            told.begins(str(dest), targets, self.mdev_max_downtime_ms())
+            told.begins(str(dest), targets, self._mdev_max_downtime_ms())
             operate(
                 context,
                 instance,
@@ -227,7 +227,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
             uuid = str(instance.uuid)
             monitored = MonitoredGuest(
                 guest,
-                self.mdev_downtime_factor(),
+                self._mdev_downtime_factor(),
                 objects.migration_log(instance, migrate_data),
                 lambda: self.mdev_aborted.add(uuid),
             )
@@ -249,17 +249,17 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
             if monitored is not None:
                 self.mdev_monitored.pop(str(instance.uuid), None)
 
-    def check_mdev_options(self) -> None:
+    def _check_mdev_options(self) -> None:
         """Read what a migration depends on, before it begins.
 
         :raises OptionInvalid: if it would fail while it is under way.
         """
 
-    def mdev_downtime_factor(self) -> float:
+    def _mdev_downtime_factor(self) -> float:
         """Return how many times longer than others the guest may stop."""
         return 1.0
 
-    def mdev_max_downtime_ms(self) -> int | None:
+    def _mdev_max_downtime_ms(self) -> int | None:
         """Return how long the guest may stop at most, None if unknown."""
         return None
 
@@ -315,7 +315,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
     ) -> Any:
         """Destination: undo what was made for the guest."""
         try:
-            with self.mdev_sparing_directory(migrate_data):
+            with self._mdev_sparing_directory(migrate_data):
                 return super().rollback_live_migration_at_destination(
                     context,
                     instance,

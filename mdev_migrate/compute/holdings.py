@@ -19,9 +19,9 @@ class HoldingsMixin(_Driver):  # type: ignore[misc]
 
     mdev_compute: MdevCompute
 
-    def prepare_mdevs(self) -> None:
+    def _prepare_mdevs(self) -> None:
         """Make what these methods need, once the stock driver is made."""
-        super().prepare_mdevs()
+        super()._prepare_mdevs()
         claim_domains.hide(self._host)
 
     @property
@@ -41,7 +41,7 @@ class HoldingsMixin(_Driver):  # type: ignore[misc]
             view.clear()
             view.update(claimed)
 
-    def stock_allocate_mdevs(self) -> Any:
+    def _stock_allocate_mdevs(self) -> Any:
         """Return the driver's own ``_allocate_mdevs``, not ours."""
         return super()._allocate_mdevs.__func__
 

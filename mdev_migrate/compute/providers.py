@@ -106,6 +106,6 @@ class Providers:
         What Nova's decorator wraps is called: its lock cannot be taken
         twice.
         """
-        method = self._driver.stock_allocate_mdevs()
+        method = self._driver._stock_allocate_mdevs()
         stock = getattr(method, "__wrapped__", method)
         return stock(self._driver, allocations)

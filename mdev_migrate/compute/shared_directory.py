@@ -23,12 +23,12 @@ else:
 class SharedDirectoryMixin(_Driver):  # type: ignore[misc]
     """Cleaning up for a LibvirtDriver that spares shared directories."""
 
-    def prepare_mdevs(self) -> None:
+    def _prepare_mdevs(self) -> None:
         """Make what these methods need, once the stock driver is made."""
         self._mdev_cleaning = threading.local()
 
     @contextlib.contextmanager
-    def mdev_sparing_directory(self, migrate_data: Any) -> Iterator[bool]:
+    def _mdev_sparing_directory(self, migrate_data: Any) -> Iterator[bool]:
         """Guard an instance's directory that both hosts share.
 
         :returns: whether it is guarded within the block, in this thread.
@@ -59,7 +59,7 @@ class SharedDirectoryMixin(_Driver):  # type: ignore[misc]
         destroy_secrets: bool = True,
     ) -> Any:
         """Clean up, but never delete a directory that both hosts share."""
-        with self.mdev_sparing_directory(migrate_data) as spared:
+        with self._mdev_sparing_directory(migrate_data) as spared:
             return super().cleanup(
                 context,
                 instance,

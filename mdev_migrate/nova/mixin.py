@@ -101,15 +101,15 @@ def _newest(context: Any, instance_uuid: str) -> str:
 class NovaMixin(MdevLiveMigrationMixin):
     """The mixin with what this Nova provides."""
 
-    def prepare_mdevs(self) -> None:
+    def _prepare_mdevs(self) -> None:
         """Make what the hooks need, once the stock driver is made.
 
         :raises OptionInvalid: if an option of the group cannot be used.
         """
         self.mdev_options = conf.Options(CONF)
-        super().prepare_mdevs()
+        super()._prepare_mdevs()
 
-    def make_mdev_compute(self) -> MdevCompute:
+    def _make_mdev_compute(self) -> MdevCompute:
         """Return the mixin's work, on this Nova."""
         limits = self.mdev_options.now.limits
         return MdevCompute(self, NovaServices(), limits)
@@ -132,15 +132,15 @@ class NovaMixin(MdevLiveMigrationMixin):
         )
         super().init_host(host)
 
-    def check_mdev_options(self) -> None:
+    def _check_mdev_options(self) -> None:
         """Read what a migration depends on, before it begins."""
         self.mdev_options.check()
 
-    def mdev_downtime_factor(self) -> float:
+    def _mdev_downtime_factor(self) -> float:
         """Return how many times longer than others the guest may stop."""
         return self.mdev_options.now.downtime_factor
 
-    def mdev_max_downtime_ms(self) -> int | None:
+    def _mdev_max_downtime_ms(self) -> int | None:
         """Return how long a guest with mdevs may stop at most."""
         now = self.mdev_options.now
         return now.max_downtime_ms or now.others_downtime_ms

@@ -566,7 +566,7 @@ class TestAtOnce:
     def _once(self, cloud, act):
         """Do something after Nova has chosen for the first time."""
         driver = cloud.destination
-        stock = driver.stock_allocate_mdevs
+        stock = driver._stock_allocate_mdevs
         acts = [act]
 
         def allocate():
@@ -580,7 +580,7 @@ class TestAtOnce:
 
             return slow
 
-        driver.stock_allocate_mdevs = allocate
+        driver._stock_allocate_mdevs = allocate
 
     def test_claimed_by_the_command_meanwhile(self, cloud):
         """Another is chosen: there is room."""

@@ -149,7 +149,9 @@ class TestSuccess:
 
     def test_factor_unless_told(self):
         """A class that brings no option leaves Nova's steps as they are."""
-        assert standin.MdevLiveMigrationMixin.mdev_downtime_factor(None) == 1.0
+        assert (
+            standin.MdevLiveMigrationMixin._mdev_downtime_factor(None) == 1.0
+        )
 
 
 class TestOnTheWay:
@@ -368,7 +370,7 @@ class TestSharedDirectory:
             source_mdev_types={ONE: standin.TYPE},
         )
 
-        with driver.mdev_sparing_directory(data):
+        with driver._mdev_sparing_directory(data):
             standin.in_thread(
                 lambda: driver.cleanup(None, standin.plain_instance(), None)
             ).join()
