@@ -202,8 +202,8 @@ class KernelUnknown(NotKnown):
 
     def __str__(self) -> str:
         return (
-            f"{self.side} host {self.host}: Linux {self.needed} or later "
-            "needed; libvirt does not report a remote host's kernel"
+            f"{self.side} host {self.host}: libvirt does not tell a remote "
+            f"host's kernel; Linux {self.needed} or later needed"
         )
 
 
@@ -347,7 +347,10 @@ class GuestNotRunning(PreCheckError):
     """The guest is not running, so there is nothing to live-migrate."""
 
     code = "guest-not-running"
-    hint = "start or resume the guest, or move its definition offline"
+    hint = (
+        "start the guest, or move its definition offline; if it is on its way "
+        "already, wait for that"
+    )
 
     guest: str
     host: str
@@ -355,7 +358,7 @@ class GuestNotRunning(PreCheckError):
     def __str__(self) -> str:
         return (
             f"guest {self.guest} on {self.host} is not running; a live "
-            "migration needs a running guest"
+            "migration needs a guest that runs, or that somebody paused"
         )
 
 

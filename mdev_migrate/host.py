@@ -143,6 +143,14 @@ class Host(MdevHost, Protocol):
         """
         ...
 
+    def define_mdev(self, mdev_uuid: str, *, autostart: bool) -> None:
+        """Let an mdev that is active survive a reboot, if it does not yet.
+
+        :param autostart: started when the host boots, too.
+        :raises TargetMdevGone: if there is none.
+        """
+        ...
+
     def find_guest(self, name: str) -> model.Guest:
         """Return a guest by UUID, by name, or by its number.
 
@@ -163,6 +171,14 @@ class Host(MdevHost, Protocol):
 
     def inactive_xml(self, instance_uuid: str, *, secure: bool = False) -> str:
         """Return the definition that a persistent guest starts with next."""
+        ...
+
+    def starts_with_host(self, instance_uuid: str) -> bool:
+        """Tell whether a guest is started when its host boots."""
+        ...
+
+    def start_with_host(self, instance_uuid: str) -> None:
+        """Let a guest be started when its host boots."""
         ...
 
     def ask_blockers(self, instance_uuid: str, flags: int) -> str | None:

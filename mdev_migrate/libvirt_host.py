@@ -419,6 +419,19 @@ class LibvirtHost:
             device.undefine(0)
             raise
 
+    def define_mdev(self, mdev_uuid: str, *, autostart: bool) -> None:
+        """Let an mdev survive a reboot; see ``host.Host``."""
+        with self._calling("virNodeDeviceDefineXML"):
+            found = self._find_device(mdev_uuid)
+            if found is None:
+                gone = frozenset({mdev_uuid})
+                raise exception.TargetMdevGone(self.name, gone)
+            device, mdev = found
+            if not mdev.persistent:
+                self._define(nodedev_xml.write_mdev(mdev), autostart=autostart)
+            elif autostart and not mdev.autostart:
+                device.setAutostart(1)
+
     @contextlib.contextmanager
     def _creating(self, mdev: model.Mdev) -> Iterator[None]:
         try:
@@ -486,6 +499,16 @@ class LibvirtHost:
                 self._connection.nodeDeviceCreateXML(text, 0)
 
     # Migration --------------------------------------------------------
+
+    def starts_with_host(self, instance_uuid: str) -> bool:
+        """Tell whether a guest is started at boot; see ``host.Host``."""
+        with self._domain("virDomainGetAutostart", instance_uuid) as domain:
+            return bool(domain.autostart())
+
+    def start_with_host(self, instance_uuid: str) -> None:
+        """Let a guest be started at boot; see ``host.Host``."""
+        with self._domain("virDomainSetAutostart", instance_uuid) as domain:
+            domain.setAutostart(1)
 
     def ask_blockers(self, instance_uuid: str, flags: int) -> str | None:
         """Return why libvirt would not migrate a guest; see ``host.Host``."""

@@ -160,6 +160,8 @@ class WantedMdev:
         source did not say.
     :ivar target: the UUID of the mdev that it must be, or the name of the
         parent that it must be on; None if that does not matter.
+    :ivar live: the guest has it now.
+    :ivar inactive: the guest has it when it starts next.
     """
 
     source_uuid: str
@@ -169,6 +171,8 @@ class WantedMdev:
     persistent: bool = False
     autostart: bool = False
     target: str | None = None
+    live: bool = True
+    inactive: bool = True
 
 
 #: How a guest came to be shut off that was migrated to another host.
@@ -396,6 +400,20 @@ class Inventory:
     guests: tuple[Guest, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     claims: Claims = Claims()
+
+    def without_definition(self, instance_uuid: str) -> Inventory:
+        """Return the same without a guest's own definition, left shut off.
+
+        By an earlier stay: what it holds, it holds for that guest.
+        """
+        return replace(
+            self,
+            guests=tuple(
+                guest
+                for guest in self.guests
+                if guest.active or guest.instance_uuid != instance_uuid
+            ),
+        )
 
     def in_order(self) -> Inventory:
         """Return the same, in the order in which it is shown and used."""

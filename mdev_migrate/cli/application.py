@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -16,6 +17,8 @@ import click
 from mdev_migrate.cli import json_output, output, signals
 
 DONE, FAILED, USAGE, UNREACHABLE = range(4)
+#: What is said of stdout when an answer does not fit there any more.
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _REPORT_IT = (
     "this is a bug of mdev-migrate: please report it with what the same "
     "command prints with --verbose"
@@ -107,7 +110,10 @@ def _incomplete(error: ImportError, *, as_json: bool) -> int:
 
 
 def _broken(error: Exception, args: Sequence[str], *, as_json: bool) -> int:
-    """Say that the command has a bug."""
+    """Say that the command has a bug, if it was not the disk that is full."""
+    if isinstance(error, OSError) and error.errno in _UNWRITTEN:
+        output.complain_unwritten(error)
+        return FAILED
     text = f"{type(error).__name__}: {error}"
     if asked_for(args, "-v", "--verbose"):
         output.say("".join(traceback.format_exception(error)).rstrip())

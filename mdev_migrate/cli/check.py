@@ -57,7 +57,7 @@ def command(
     with session.failing(as_json(guest)):
         report = _check_one(session, guest, destinations[0], how)
     session.answer(as_json(guest, report), lambda: show(report))
-    context.exit(application.DONE if report.allowed else application.FAILED)
+    session.end_showing(context, allowed=report.allowed)
 
 
 def _check_one(session: Session, guest: str, to: str, how: Options) -> Report:

@@ -67,10 +67,10 @@ def line(text: str, colour: str = "") -> None:
     write(one_line(text), colour)
 
 
-def answer(write: Callable[[], None]) -> None:
+def answer(write: Callable[[], None]) -> bool:
     """Write an answer to stdout, and complain if it cannot be written.
 
-    The exit code stays what it was: it tells about the hosts.
+    :returns: False if it could not; who has closed the pipe wants no more.
     """
     try:
         write()
@@ -78,13 +78,21 @@ def answer(write: Callable[[], None]) -> None:
             sys.stdout.flush()
     except OSError as error:
         if error.errno != errno.EPIPE:
-            reason = os.strerror(error.errno) if error.errno else f"{error}"
-            say(f"error: cannot write the answer: {reason}")
+            complain_unwritten(error)
+            return False
+    return sys.stdout is not None
 
 
-def print_json(value: Mapping[str, Any], *, indent: int | None = 2) -> None:
+def complain_unwritten(error: OSError) -> None:
+    """Tell people why an answer could not be written."""
+    reason = os.strerror(error.errno) if error.errno else f"{error}"
+    say(f"error: cannot write the answer: {reason}")
+
+
+def print_json(value: Mapping[str, Any], *, indent: int | None = 2) -> bool:
     """Answer a program with one JSON object.
 
     :param indent: None for one line.
+    :returns: as :func:`answer`.
     """
-    answer(lambda: click.echo(json.dumps(value, indent=indent)))
+    return answer(lambda: click.echo(json.dumps(value, indent=indent)))

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from mdev_migrate.cli import (
-    application,
     check,
     json_output,
     migration_options,
@@ -42,7 +41,7 @@ def command(
     """
     session = Session.of(context)
     report = answer(session, guest, to, migration_options.read(flags))
-    context.exit(application.DONE if report.allowed else application.FAILED)
+    session.end_showing(context, allowed=report.allowed)
 
 
 def answer(session: Session, guest: str, to: str, how: Options) -> Report:

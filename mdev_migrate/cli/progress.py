@@ -51,14 +51,20 @@ def size(count: float | None) -> str:
     return f"{count / _MIB:.1f} MiB"
 
 
-def describe(progress: model.JobProgress, elapsed_s: float) -> list[str]:
-    """Return how far a job is, the most important first."""
+def describe(
+    progress: model.JobProgress, elapsed_s: float, limit_ms: int | None = None
+) -> list[str]:
+    """Return how far a job is, the most important first.
+
+    :param limit_ms: the downtime limit, if the progress does not tell it.
+    """
+    limit_ms = limit_ms if progress.limit_ms is None else progress.limit_ms
     share = job_progress.share(progress)
     parts = ["nothing sent yet"]
     if share is not None:
         parts = [f"{share} %", f"{size(progress.data_remaining)} left"]
-    if progress.limit_ms is not None:
-        parts.append(f"limit {progress.limit_ms} ms")
+    if limit_ms is not None:
+        parts.append(f"limit {limit_ms} ms")
     if share is not None:
         parts += _of_the_copy(progress)
     if progress.device_transferred is not None:

@@ -68,6 +68,7 @@ class Session:
         self.settings = settings
         self.environment = environment
         self.step: Step | None = None
+        self._written = True
         if settings.verbose:
             logging.basicConfig(level=logging.DEBUG)
 
@@ -110,17 +111,27 @@ class Session:
     ) -> None:
         """Answer whoever asked."""
         if self.settings.as_json:
-            output.print_json(program)
+            self._written = output.print_json(program)
         else:
-            output.answer(people)
+            self._written = output.answer(people)
 
     def end_showing(
-        self, context: click.Context, warnings: Sequence[str]
+        self,
+        context: click.Context,
+        warnings: Sequence[str] = (),
+        *,
+        allowed: bool = True,
     ) -> None:
-        """Say what could not be shown, and exit with 1 if there is any."""
+        """Exit from a command whose answer is all that there is.
+
+        With 1 if that is a no, or is not all, or could not be written.
+
+        :param warnings: what could not be shown.
+        """
         for text in warnings:
             self.warn(text)
-        context.exit(application.FAILED if warnings else application.DONE)
+        whole = allowed and not warnings and self._written
+        context.exit(application.DONE if whole else application.FAILED)
 
     @contextlib.contextmanager
     def failing(self, empty: json_output.Answer) -> Iterator[None]:

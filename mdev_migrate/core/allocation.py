@@ -11,6 +11,12 @@ a parent, say) refuses the creation; the caller then plans again and
 
 An mdev that is promised but does not exist, be it by a claim or because a
 guest that is shut off names it, takes room as if it existed.
+
+What is defined and not active, and nobody's, is started where one would be
+created: creating it is what starts it, and its definition is not ours.
+
+A guest may have left a definition of its own on the destination, from an
+earlier stay. What that holds is for this guest, and comes first.
 """
 
 from __future__ import annotations
@@ -61,12 +67,21 @@ def the_mdev(inventory: model.Inventory, uuid: str) -> model.Mdev | None:
 
     :raises MdevUnderTwoParents: if the host lists it more than once.
     """
+    found = the_listed(inventory, uuid)
+    return found if found is not None and found.active else None
+
+
+def the_listed(inventory: model.Inventory, uuid: str) -> model.Mdev | None:
+    """Return the one mdev of a UUID, be it only defined; None if none is.
+
+    :raises MdevUnderTwoParents: if the host lists it more than once.
+    """
     found = [mdev for mdev in inventory.mdevs if mdev.uuid == uuid]
     if len(found) > 1:
         raise exception.MdevUnderTwoParents(
             inventory.host, uuid, tuple(mdev.parent for mdev in found)
         )
-    return found[0] if found and found[0].active else None
+    return found[0] if found else None
 
 
 class _Room:
@@ -170,15 +185,20 @@ def available_mdevs(
 
     :param held: mdevs in the claims of other instances.
     """
+    return tuple(m for m in _nobodys(inventory, held) if m.active)
+
+
+def _nobodys(
+    inventory: model.Inventory, held: Collection[model.Mdev]
+) -> Iterator[model.Mdev]:
+    """Yield the mdevs that are listed once, and that nobody holds."""
     if any(each.kind == "guest" for each in inventory.unreadable):
-        return ()
+        return
     taken = {mdev.uuid for mdev in held} | inventory.assigned().keys()
     listed = Counter(mdev.uuid for mdev in inventory.mdevs)
-    return tuple(
-        mdev
-        for mdev in sorted(inventory.mdevs, key=lambda m: (m.parent, m.uuid))
-        if mdev.active and mdev.uuid not in taken and listed[mdev.uuid] == 1
-    )
+    for mdev in sorted(inventory.mdevs, key=lambda m: (m.parent, m.uuid)):
+        if mdev.uuid not in taken and listed[mdev.uuid] == 1:
+            yield mdev
 
 
 def crowded(
@@ -350,31 +370,104 @@ def _place(
     return fill(0, tuple(demand[kind] for kind in kinds))
 
 
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """What is there for a guest.
+
+    :ivar mdevs: exist, active or only defined.
+    :ivar own: UUIDs of those that the guest's own definition names.
+    """
+
+    mdevs: tuple[model.Mdev, ...]
+    own: frozenset[str] = frozenset()
+
+    def on(self, parent: str) -> _Spare:
+        """Return what there is on one parent."""
+        mdevs = tuple(mdev for mdev in self.mdevs if mdev.parent == parent)
+        return _Spare(mdevs, self.own)
+
+    def best(
+        self,
+        want: model.WantedMdev,
+        used: Collection[str],
+        *,
+        active: bool,
+        parent: str | None = None,
+    ) -> model.Mdev | None:
+        """Return what serves best: the guest's own, then what is as durable.
+
+        :param used: UUIDs of what is planned with already.
+        """
+        serving = (
+            mdev
+            for mdev in self.mdevs
+            if mdev.active is active
+            and mdev.uuid not in used
+            and parent in (None, mdev.parent)
+            and pairing.serves(mdev, want)
+        )
+        return min(
+            serving,
+            key=lambda m: (m.uuid not in self.own, pairing.misfit(m, want)),
+            default=None,
+        )
+
+    def misfit(
+        self, plan: AllocationPlan, wanted: Sequence[model.WantedMdev]
+    ) -> tuple[int, ...]:
+        """Rank a plan by what it leaves, makes, and changes afterwards."""
+        existing = {mdev.uuid for mdev in self.mdevs}
+        targets = {mdev.uuid: mdev for mdev in plan.mdevs}
+        pairs = pairing.pair_mdevs(wanted, plan.mdevs)
+        return (
+            -len(self.own & targets.keys()),
+            len(plan.create),
+            len(targets.keys() - existing),
+            sum(
+                pairing.misfit(targets[pairs[want.source_uuid]], want)
+                for want in wanted
+            ),
+        )
+
+
 def _plan_on(
     rooms: Sequence[_Room],
-    spare: Iterable[model.Mdev],
+    spare: _Spare,
     wanted: Sequence[model.WantedMdev],
     mint: Callable[[], str],
 ) -> AllocationPlan | None:
     """Plan on some of the parents: reuse what serves, create the rest."""
-    spare = list(spare)
-    reuse, lacking = [], []
-    for want in wanted:
-        mdev = next((m for m in spare if pairing.serves(m, want)), None)
+    reuse: dict[str, model.Mdev] = {}
+    lacking = []
+    for want in sorted(wanted, key=lambda want: not want.persistent):
+        mdev = spare.best(want, reuse, active=True)
         if mdev is None:
             lacking.append(want)
         else:
-            spare.remove(mdev)
-            reuse.append(mdev)
+            reuse[mdev.uuid] = mdev
     places = _place(Counter(want.mdev_type for want in lacking), rooms)
     if places is None:
         return None
-    create = []
+    create: dict[str, model.Mdev] = {}
     for want in lacking:
         place = next(p for p in places if p[1] == want.mdev_type)
         places.remove(place)
-        create.append(_new_mdev(want, place[0], mint()))
-    return AllocationPlan(tuple(reuse), tuple(create))
+        defined = spare.best(want, create, active=False, parent=place[0])
+        mdev = (
+            _new_mdev(want, place[0], mint())
+            if defined is None
+            else _started(defined)
+        )
+        create[mdev.uuid] = mdev
+    return AllocationPlan(tuple(reuse.values()), tuple(create.values()))
+
+
+def _started(defined: model.Mdev) -> model.Mdev:
+    """Return what starts an mdev that is defined: created, for this guest.
+
+    To undo it is to destroy it: the definition stays, so it is not told.
+    """
+    return replace(defined, active=True, persistent=False, autostart=False)
 
 
 def refused_together(plan: AllocationPlan, uuid: str) -> Avoided:
@@ -402,24 +495,28 @@ def _new_mdev(want: model.WantedMdev, parent: str, uuid: str) -> model.Mdev:
     )
 
 
-def allocate(
+def allocate(  # noqa: PLR0913 - facts by name
     inventory: model.Inventory,
     wanted: Sequence[model.WantedMdev],
     *,
     held: Collection[model.Mdev] = (),
     avoid: Collection[Avoided] = (),
+    owner: str = "",
     mint: Callable[[], str],
 ) -> AllocationPlan:
     """Choose a target mdev for each wanted one.
 
-    One parent that serves all is preferred, and of such parents the one
-    with the fewest mdevs to create, then the first by name. If none does,
-    everything that exists is reused and the rest is spread. The same
+    One parent that serves all is preferred, and of such parents the one with
+    most of the guest's own, then with the fewest mdevs to create, then to
+    make anew, then to define afterwards, then the first by name. If none
+    does, everything that exists is reused and the rest is spread. The same
     inventory gives the same plan but for the UUIDs of new mdevs.
 
     :param held: mdevs in the claims of other instances.
     :param avoid: what could not be created together on a parent: neither
         that nor more than that is planned there.
+    :param owner: UUID of the instance, whose definition that is shut off
+        there holds its mdevs for it.
     :param mint: returns the UUID for a new mdev.
     :raises MdevTypeMissing: if the destination lacks a type.
     :raises DeviceApiMissing: if it has a type only with another device API.
@@ -431,10 +528,13 @@ def allocate(
     for want in wanted:
         if want.target is not None:
             taken = (*held, *plan.mdevs)
-            plan = _joined(plan, _chosen(inventory, want, taken, avoid, mint))
+            chosen = _chosen(inventory, want, taken, avoid, owner, mint)
+            plan = _joined(plan, chosen)
     others = [want for want in wanted if want.target is None]
     taken = (*held, *plan.mdevs)
-    plan = _joined(plan, _allocate(inventory, others, taken, avoid, mint))
+    plan = _joined(
+        plan, _allocate(inventory, others, taken, avoid, owner, mint)
+    )
     counts = Counter((m.parent, m.mdev_type) for m in plan.create)
     for parent, kinds in avoid:
         if all(
@@ -449,11 +549,12 @@ def _joined(one: AllocationPlan, other: AllocationPlan) -> AllocationPlan:
     return AllocationPlan(one.reuse + other.reuse, one.create + other.create)
 
 
-def _chosen(
+def _chosen(  # noqa: PLR0913, PLR0917 - those of allocate
     inventory: model.Inventory,
     want: model.WantedMdev,
     held: Collection[model.Mdev],
     avoid: Collection[Avoided],
+    owner: str,
     mint: Callable[[], str],
 ) -> AllocationPlan:
     """Plan for a target that the user has chosen."""
@@ -467,7 +568,7 @@ def _chosen(
         ),
     )
     try:
-        return _allocate(narrowed, [want], held, avoid, mint)
+        return _allocate(narrowed, [want], held, avoid, owner, mint)
     except exception.TooFewMdevs as error:
         raise exception.TargetUnusable(
             inventory.host,
@@ -489,31 +590,37 @@ def _too_few(
     )
 
 
-def _allocate(
+def _allocate(  # noqa: PLR0913, PLR0917 - those of allocate
     inventory: model.Inventory,
     wanted: Sequence[model.WantedMdev],
     held: Collection[model.Mdev],
     avoid: Collection[Avoided],
+    owner: str,
     mint: Callable[[], str],
 ) -> AllocationPlan:
     """Choose for those whose target does not matter; see :func:`allocate`."""
     unfit = _unfit(inventory, wanted)
-    spare = [
-        mdev
-        for mdev in available_mdevs(inventory, held)
-        if (mdev.parent, (mdev.mdev_type,)) not in unfit
-    ]
-    rooms = _rooms(inventory, held, unfit.union(avoid))
+    others = inventory.without_definition(owner)
+    spare = _Spare(
+        tuple(
+            mdev
+            for mdev in _nobodys(others, held)
+            if (mdev.parent, (mdev.mdev_type,)) not in unfit
+        ),
+        frozenset(inventory.assigned()) - frozenset(others.assigned()),
+    )
+    rooms = _rooms(others, held, unfit.union(avoid))
     plans = [
-        _plan_on(
-            [room], [m for m in spare if m.parent == room.name], wanted, mint
-        )
-        for room in rooms
+        _plan_on([room], spare.on(room.name), wanted, mint) for room in rooms
     ]
     single = [plan for plan in plans if plan is not None]
     if single:
-        return min(single, key=lambda plan: len(plan.create))
+        return min(single, key=lambda plan: spare.misfit(plan, wanted))
+    # Where something is defined already it is started, before others.
+    defined = Counter(m.parent for m in spare.mdevs if not m.active)
+    rooms.sort(key=lambda room: -defined[room.name])
     spread = _plan_on(rooms, spare, wanted, mint)
     if spread is None:
-        raise _too_few(inventory, spare, wanted)
+        active = [mdev for mdev in spare.mdevs if mdev.active]
+        raise _too_few(inventory, active, wanted)
     return spread

@@ -190,9 +190,13 @@ def deeds(
     :param busy: UUIDs of mdevs that stayed busy although no guest has them.
     """
     told = {}
+    arrived = end is End.HAND_OVER
+    # A definition that the guest had left there names what was there before.
+    before = inventory.without_definition(claim.instance_uuid)
     for target in claim.targets:
         uuid = target.mdev.uuid
-        has = holder(claim, uuid, inventory, arrived=end is End.HAND_OVER)
+        seen = inventory if target.created or arrived else before
+        has = holder(claim, uuid, seen, arrived=arrived)
         if has is Holder.NOBODY and uuid in set(busy):
             has = Holder.PROCESS
         told[uuid] = DEEDS[end, target.created, has]
@@ -238,6 +242,8 @@ def judge(mine: model.Claim, inventory: model.Inventory) -> Verdict:
 
     :param inventory: looked at after the claim was made.
     """
+    # What a definition holds that the guest has left there is its own.
+    inventory = inventory.without_definition(mine.instance_uuid)
     assigned = inventory.assigned()
     if any(target.mdev.uuid in assigned for target in mine.targets):
         return Verdict.GIVE_WAY

@@ -136,20 +136,25 @@ def check_hosts_differ(
 
 
 def check_running(guest: model.Guest, host: str) -> str:
-    """Need a running guest.
+    """Need a guest that runs, or that somebody has paused.
 
-    :raises GuestNotRunning: if it is shut off or paused.
+    :raises GuestNotRunning: if it is shut off, or on its way.
     """
-    if not guest.running:
-        raise exception.GuestNotRunning(guest.name, host)
-    return f"guest {guest.name} is running on {host}"
+    if guest.running:
+        return f"guest {guest.name} is running on {host}"
+    if guest.suspended:
+        return f"guest {guest.name} is paused on {host}, and stays so"
+    raise exception.GuestNotRunning(guest.name, host)
 
 
-def check_base(guest: model.Guest, option: str, document: str) -> str:
+def check_base(
+    guest: model.Guest, option: str, document: str, own: str
+) -> str:
     """Need a document of this guest, with its mdevs, to be rewritten.
 
     :param option: which one the user gave.
     :param document: in place of the guest's own.
+    :param own: the guest's own.
     :raises OptionInvalid: if it is another guest's.
     :raises GuestMdevsChanged: if it has other mdevs.
     :raises XmlMalformed: if it cannot be read.
@@ -160,10 +165,10 @@ def check_base(guest: model.Guest, option: str, document: str) -> str:
         raise exception.OptionInvalid(
             option, " ".join(found).strip() or "no guest", " ".join(needed)
         )
-    named = guest_xml.named_mdevs(document)
-    if named != guest.mdevs:
+    named, has = (guest_xml.named_mdevs(text) for text in (document, own))
+    if named != has:
         raise exception.GuestMdevsChanged(
-            unpaired=guest.mdevs - named, gone=named - guest.mdevs
+            unpaired=has - named, gone=named - has
         )
     return f"the document of {option} is one of guest {guest.name}"
 
@@ -236,18 +241,68 @@ def check_viommu(
     )
 
 
-def check_same_mdevs(
-    live: Iterable[model.GuestMdev], inactive: Iterable[model.GuestMdev]
+def pending_change(
+    live: Iterable[model.GuestMdev],
+    inactive: Iterable[model.GuestMdev],
+    kept: Iterable[str],
 ) -> str:
-    """Need a live and an inactive document that name the same mdevs.
+    """Say how the mdevs of a guest differ when it starts next.
 
-    :raises GuestMdevsChanged: if one names an mdev that the other does not.
+    :param kept: UUIDs that the inactive document names and the host does not
+        list.
+    :returns: nothing if they do not.
     """
     now = frozenset(mdev.uuid for mdev in live)
     later = frozenset(mdev.uuid for mdev in inactive)
-    if now != later:
-        raise exception.GuestMdevsChanged(later - now, now - later)
-    return "the live and the inactive XML name the same mdevs"
+    said = [
+        f"{verb} {', '.join(sorted(uuids))}"
+        for verb, uuids in (
+            ("without", now - later),
+            ("with", later - now - set(kept)),
+            ("with, as its XML says and no host lists,", frozenset(kept)),
+        )
+        if uuids
+    ]
+    if not said:
+        return ""
+    return f"when the guest starts next, it does so {'; '.join(said)}"
+
+
+def pending_mdevs(
+    live: Iterable[model.GuestMdev],
+    inactive: Iterable[model.GuestMdev],
+    source: model.Inventory,
+) -> tuple[tuple[model.WantedMdev, ...], frozenset[str]]:
+    """Return what is wanted of mdevs that a guest has from its next start on.
+
+    :returns: besides, the UUIDs of those that the host does not list: they
+        stay in the document as they are.
+    :raises MdevUnderTwoParents: if the host lists one of them twice.
+    """
+    now = {mdev.uuid for mdev in live}
+    wanted = []
+    kept = set()
+    for mdev in inactive:
+        if mdev.uuid in now:
+            continue
+        listed = allocation.the_listed(source, mdev.uuid)
+        if listed is None:
+            kept.add(mdev.uuid)
+        else:
+            want = _want(mdev, listed)
+            wanted.append(replace(want, live=False))
+    return tuple(wanted), frozenset(kept)
+
+
+def _want(mdev: model.GuestMdev, listed: model.Mdev) -> model.WantedMdev:
+    return model.WantedMdev(
+        source_uuid=mdev.uuid,
+        mdev_type=listed.mdev_type,
+        device_api=mdev.device_api,
+        attributes=listed.attributes,
+        persistent=listed.persistent,
+        autostart=listed.autostart,
+    )
 
 
 def with_targets(
@@ -298,16 +353,7 @@ def source_mdevs(
     if missing:
         raise exception.GuestMdevNotListed(guest.name, source.host, missing)
     return tuple(
-        model.WantedMdev(
-            source_uuid=mdev.uuid,
-            mdev_type=listed.mdev_type,
-            device_api=mdev.device_api,
-            attributes=listed.attributes,
-            persistent=listed.persistent,
-            autostart=listed.autostart,
-        )
-        for mdev, listed in found
-        if listed is not None
+        _want(mdev, listed) for mdev, listed in found if listed is not None
     )
 
 

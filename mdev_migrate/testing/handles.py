@@ -173,6 +173,21 @@ class SimulatedDomain:
         return self.host.told(self._name, document)
 
     @remote
+    def autostart(self) -> int:
+        """Return 1 if the guest is started when its host boots."""
+        self._check()
+        return int(self.host.guests.engine.guest(self._uuid).autostart())
+
+    @remote
+    def setAutostart(self, autostart: int) -> int:  # noqa: N802
+        """Say whether the guest is started when its host boots."""
+        self._check()
+        if not self.host.guests.engine.is_persistent(self._uuid):
+            raise errors.invalid("cannot set autostart for transient domain")
+        self.host.guests.engine.guest(self._uuid).setAutostart(autostart)
+        return 0
+
+    @remote
     def create(self) -> int:
         """Start the guest."""
         self._check()

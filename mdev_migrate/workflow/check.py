@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import (
@@ -14,6 +14,7 @@ from mdev_migrate.core import (
     estimate,
     guest_xml,
     made,
+    pairing,
     precheck,
 )
 from mdev_migrate.core.precheck import Check, attempt
@@ -37,6 +38,8 @@ class _Findings:
     here: model.Inventory
     there: model.Inventory
     blockers: str | None = None
+    kept: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
     wanted: tuple[model.WantedMdev, ...] = ()
     plan: allocation.AllocationPlan | None = None
     estimate: estimate.Estimate | None = None
@@ -107,13 +110,15 @@ class GuestCheck:
             source_uuid=source.host_uuid,
             earlier=bool(findings.there.claims.of(guest.instance_uuid)),
             estimate=findings.estimate,
+            kept=findings.kept,
+            notes=tuple(findings.notes),
         )
 
     def _check_all(
         self, findings: _Findings, versions: list[Check]
     ) -> Iterator[Check]:
         yield from _check_places(findings)
-        if findings.guest.running:
+        if findings.guest.running or findings.guest.suspended:
             blockers = self._check_blockers(findings)
             findings.blockers = _said(blockers)
             yield blockers
@@ -151,10 +156,16 @@ class GuestCheck:
             ("persistent xml", self._options.persistent_xml),
         ):
             if document is not None:
+                own = self._own_document(guest, option)
                 rule = functools.partial(
-                    precheck.check_base, guest, option, document
+                    precheck.check_base, guest, option, document, own
                 )
                 yield attempt("given-xml", "destination", rule)
+
+    def _own_document(self, guest: model.Guest, option: str) -> str:
+        if option == "xml" or not guest.persistent:
+            return self._source.live_xml(guest.instance_uuid)
+        return self._source.inactive_xml(guest.instance_uuid)
 
     def _check_guest(self, findings: _Findings) -> Iterator[Check]:
         """Check what the guest's documents say."""
@@ -172,11 +183,21 @@ class GuestCheck:
                 precheck.check_replaceable(
                     guest.name, guest_xml.mdevs_by_options(document)
                 )
+            now = guest_xml.read_mdevs(live)
+            wanted = precheck.source_mdevs(guest, now, findings.here)
+            if inactive is not None:
+                later = guest_xml.read_mdevs(inactive)
+                pending, findings.kept = precheck.pending_mdevs(
+                    now, later, findings.here
+                )
+                named = {mdev.uuid for mdev in later}
+                wanted = tuple(
+                    replace(want, inactive=want.source_uuid in named)
+                    for want in wanted
+                )
+                wanted += pending
             findings.wanted = precheck.with_targets(
-                precheck.source_mdevs(
-                    guest, guest_xml.read_mdevs(live), findings.here
-                ),
-                self._options.targets,
+                wanted, self._options.targets
             )
             return "; ".join(
                 f"{want.source_uuid} is {want.mdev_type}"
@@ -186,8 +207,15 @@ class GuestCheck:
         def check_inactive() -> str:
             if inactive is None:
                 return "the guest is transient: it has no inactive XML"
-            return precheck.check_same_mdevs(
-                guest_xml.read_mdevs(live), guest_xml.read_mdevs(inactive)
+            change = precheck.pending_change(
+                guest_xml.read_mdevs(live),
+                guest_xml.read_mdevs(inactive),
+                findings.kept,
+            )
+            if change:
+                findings.notes.append(change)
+            return (
+                change or "the live and the inactive XML name the same mdevs"
             )
 
         def check_viommu() -> str:
@@ -206,7 +234,7 @@ class GuestCheck:
         )
         options = self._options
         found = estimate.make(
-            findings.wanted,
+            [want for want in findings.wanted if want.live],
             names,
             options.way.switchover_bandwidth or options.bandwidth,
         )
@@ -253,12 +281,18 @@ class GuestCheck:
                 there,
                 findings.wanted,
                 held=there.claims.held_for_good(findings.guest.instance_uuid),
+                owner=findings.guest.instance_uuid,
                 mint=self._destination.mint,
             )
             findings.plan = plan
+            reused = {mdev.uuid for mdev in plan.reuse}
+            define = pairing.to_define(findings.wanted, plan.mdevs)
+            count = len(reused & define.keys())
             return (
                 f"{there.host} has them: {len(plan.reuse)} to reuse, "
                 f"{len(plan.create)} to create"
+                + f"; {count} will be defined, as on the source"
+                * bool(count)
             )
 
         readable = attempt("readable-host", "destination", check_readable)
@@ -276,7 +310,9 @@ class GuestCheck:
         """
         before = self._source.live_xml(report.guest.instance_uuid)
         created = report.plan.create if report.plan else ()
-        after = report.rewritten(before, report.target_mdevs, created)
+        after = report.rewritten(
+            before, report.live_mdevs(report.target_mdevs), created
+        )
         return guest_xml.difference(before, after)
 
 
@@ -296,7 +332,10 @@ def _check_places(findings: _Findings) -> Iterator[Check]:
         )
 
     def check_running() -> str:
-        return precheck.check_running(findings.guest, findings.source.name)
+        found = precheck.check_running(findings.guest, findings.source.name)
+        if not findings.guest.running:
+            findings.notes.append(found)
+        return found
 
     def check_unknown() -> str:
         return precheck.check_unknown_there(findings.guest, findings.there)

@@ -23,7 +23,7 @@ from mdev_migrate.core.claim_life import End, Owner
 from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host, Journey
 from mdev_migrate.model import Step
-from mdev_migrate.workflow import settling
+from mdev_migrate.workflow import durable, settling
 from mdev_migrate.workflow.check import GuestCheck
 from mdev_migrate.workflow.clearing import Clearing
 from mdev_migrate.workflow.job import Job
@@ -186,8 +186,14 @@ class GuestMigration:
             report = self._check.check()
         precheck.refuse(report.checks)
         for check in report.checks:
-            if check.result == "unknown" or check.name == _OTHERS:
+            # Of a remote host the kernel is never known, which `check` says.
+            if check.name == _OTHERS or (
+                check.result == "unknown"
+                and not isinstance(check.error, exception.KernelUnknown)
+            ):
                 self._warn(check.detail)
+        for note in report.notes:
+            self._warn(note)
         self._enter(Step.PLAN)
         if self._stop.is_set():
             raise exception.MigrationAborted(guest.name, "on request")
@@ -211,12 +217,14 @@ class GuestMigration:
             self._source,
             self._destination,
             report.guest,
-            frozenset(targets.values()),
+            frozenset(report.live_mdevs(targets).values()),
+            frozenset(report.inactive_mdevs(targets).values()),
             warn=self._warn,
         )
         try:
             with self._undone_on_failure(kept, limit):
                 self._outcome.target_mdevs = targets
+                starts = durable.starts_with_host(self._source, report.guest)
                 journey = self._prepare(report, kept.claim, targets, limit)
                 kept.advance(Step.MIGRATE)
                 self._enter(Step.MIGRATE)
@@ -229,6 +237,11 @@ class GuestMigration:
         try:
             self._enter(Step.VERIFY)
             sending.verify(self._outcome)
+            define = pairing.to_define(report.wanted, kept.claim.mdevs)
+            for text in durable.keep(
+                self._there, report.guest, define, starts=starts
+            ):
+                self._warn(text)
         finally:
             # Verified or not: the guest itself holds its mdevs by now.
             self._release(kept)
@@ -323,7 +336,7 @@ class GuestMigration:
         options = self._options
         live = report.rewritten(
             options.live_xml or self._source.live_xml(uuid, secure=True),
-            targets,
+            report.live_mdevs(targets),
             made,
         )
         inactive = None
@@ -331,7 +344,7 @@ class GuestMigration:
             inactive = report.rewritten(
                 options.persistent_xml
                 or self._source.inactive_xml(uuid, secure=True),
-                targets,
+                report.inactive_mdevs(targets),
                 made,
             )
         limits = self._destination.limits

@@ -146,6 +146,7 @@ class Provider:
             self._wanted,
             held=(*inventory.claims.held(), *spoiled),
             avoid=self._avoid,
+            owner=self._who.instance_uuid,
             mint=self._place.mint,
         )
 

@@ -19,16 +19,18 @@ from mdev_migrate.workflow.values import Destination, Outcome
 class Sending:
     """One guest on its way from one host to another.
 
-    :param targets: UUIDs of its target mdevs.
+    :param targets: UUIDs of the target mdevs that it runs on.
+    :param later: UUIDs of those that it starts with next.
     :param warn: is told what a human should know.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - facts by name
         self,
         source: Host,
         destination: Destination,
         guest: model.Guest,
         targets: frozenset[str],
+        later: frozenset[str],
         *,
         warn: Callable[[str], None],
     ) -> None:
@@ -37,6 +39,7 @@ class Sending:
         self._limits = destination.limits
         self._guest = guest
         self._targets = targets
+        self._later = later
         self._warn = warn
 
     def send(
@@ -132,20 +135,21 @@ class Sending:
                     there, "that host", transient=not self._guest.persistent
                 ),
             )
-        if not there.running:
+        if self._guest.running and not there.running:
             self._warn(
                 f"the guest is not running on {host.uri}: is it paused?"
             )
-        documents = [host.live_xml(uuid)]
+        documents = [(host.live_xml(uuid), self._targets)]
         if there.persistent:
-            documents.append(host.inactive_xml(uuid))
-        for found in map(guest_xml.named_mdevs, documents):
-            if found != self._targets:
+            documents.append((host.inactive_xml(uuid), self._later))
+        for document, planned in documents:
+            found = guest_xml.named_mdevs(document)
+            if found != planned:
                 raise exception.GuestNotOnTargets(
                     self._guest.name,
                     host.uri,
                     f"its XML names the mdevs {sorted(found)}, "
-                    f"{sorted(self._targets)} were planned",
+                    f"{sorted(planned)} were planned",
                 )
         statistics = host.completed(uuid)
         if statistics is not None:

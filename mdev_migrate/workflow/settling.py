@@ -74,7 +74,7 @@ def tell(
     try:
         there = find(destination, instance_uuid)
     except exception.UNASKABLE:
-        if here is not None and here.running and not job:
+        if whereabouts.has_come(here) and not job:
             return Whereabouts.STAYED
         raise
     return whereabouts.tell(here, there, job=job)

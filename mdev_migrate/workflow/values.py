@@ -168,6 +168,9 @@ class Report:
     :ivar earlier: there are claims for this guest already.
     :ivar source: name of the host that it leaves.
     :ivar source_uuid: libvirt's UUID of that host.
+    :ivar kept: UUIDs of mdevs that only its inactive XML names, and that the
+        source does not list: they are left as they are.
+    :ivar notes: what is no reason to refuse it, and should be known.
     """
 
     guest: model.Guest
@@ -180,6 +183,8 @@ class Report:
     earlier: bool = False
     source: str = ""
     source_uuid: str = ""
+    kept: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> bool:
@@ -207,6 +212,23 @@ class Report:
         """
         noted = [mdev.uuid for mdev in created if not mdev.persistent]
         return made.note(guest_xml.replace_mdevs(domain_xml, targets), noted)
+
+    def live_mdevs(self, targets: Mapping[str, str]) -> dict[str, str]:
+        """Return what takes the place of each mdev in the live XML."""
+        return {
+            want.source_uuid: targets[want.source_uuid]
+            for want in self.wanted
+            if want.live
+        }
+
+    def inactive_mdevs(self, targets: Mapping[str, str]) -> dict[str, str]:
+        """Return what takes the place of each mdev in the inactive XML."""
+        taken = {
+            want.source_uuid: targets[want.source_uuid]
+            for want in self.wanted
+            if want.inactive
+        }
+        return taken | {uuid: uuid for uuid in self.kept}
 
 
 @dataclass(slots=True)

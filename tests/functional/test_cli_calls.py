@@ -304,6 +304,48 @@ class TestProcess:
             "error: cannot write the answer: No space left on device\n"
         )
 
+    @pytest.mark.parametrize("how", [(), ("--json",)])
+    @pytest.mark.parametrize("command", ["types", "list", "claims"])
+    def test_full_disk_and_nothing_else_done(self, command, how):
+        """An answer that is all there is, and is lost, is no success."""
+        errors, told = os.pipe()
+        with open("/dev/full", "w") as full:
+            done = run(
+                *("-c", "test:///default", command, *how),
+                stdout=full.fileno(),
+                stderr=told,
+            )
+        os.close(told)
+        with os.fdopen(errors) as stream:
+            said = stream.read()
+
+        assert done.returncode == 1
+        assert "cannot write the answer: No space left on device" in said
+
+    @pytest.mark.parametrize("words", [("--version",), ("list", "--help")])
+    def test_full_disk_is_no_bug(self, words):
+        """Help that cannot be written is not called a bug."""
+        errors, told = os.pipe()
+        with open("/dev/full", "w") as full:
+            done = run(*words, stdout=full.fileno(), stderr=told)
+        os.close(told)
+        with os.fdopen(errors) as stream:
+            said = stream.read()
+
+        assert done.returncode == 1
+        assert said == (
+            "error: cannot write the answer: No space left on device\n"
+        )
+
+    def test_reader_that_has_read_enough(self):
+        """A pipe that is closed is no failure."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = run("-c", "test:///default", "types", stdout=writer)
+        os.close(writer)
+
+        assert done.returncode == 0
+
     def test_terminal(self):
         """On a terminal there are rules, colours and a live line."""
         code, said = run_on_terminal(columns=130)

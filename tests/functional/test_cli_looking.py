@@ -303,7 +303,8 @@ class TestCheck:
             "",
             _lines(
                 "error: host host-a: no guest 'nobody'",
-                "hint: 'virsh list --all' on that host names its guests",
+                "hint: give its name or UUID, or its number while it is "
+                "active: 'virsh list --all' on that host shows them",
                 "code: guest-not-found",
             ),
         )

@@ -30,11 +30,6 @@ def _fill_destination(scene):
     scene.there.add_guest("full", builders.instance(7), held)
 
 
-def _other_inactive_document(scene):
-    document = testing.guest_document("vm", builders.INSTANCE, [])
-    scene.here.open().defineXML(document)
-
-
 def _same_name_there(scene):
     scene.there.add_guest("vm", builders.instance(8))
 
@@ -55,8 +50,8 @@ def _block(scene):
     state.blockers = ("VFIO migration is not supported in kernel",)
 
 
-def _pause(scene):
-    scene.here.guests.engine.suspend(builders.INSTANCE)
+def _on_its_way(scene):
+    scene.here.guests.switch_over(builders.INSTANCE)
 
 
 def _shut_off(scene):
@@ -91,10 +86,6 @@ REFUSALS = {
     ),
     "source mdev twice": (_list_twice, exception.MdevUnderTwoParents),
     "destination full": (_fill_destination, exception.TooFewMdevs),
-    "inactive differs": (
-        _other_inactive_document,
-        exception.GuestMdevsChanged,
-    ),
     "name there": (_same_name_there, exception.GuestOnDestination),
     "uuid there": (_same_uuid_there, exception.GuestOnDestination),
     "old destination libvirt": (
@@ -110,7 +101,7 @@ REFUSALS = {
         exception.QemuTooOld,
     ),
     "blocked": (_block, exception.MigrationBlocked),
-    "paused": (_pause, exception.GuestNotRunning),
+    "on its way": (_on_its_way, exception.GuestNotRunning),
     "shut off": (_shut_off, exception.GuestNotRunning),
     "same host": (_same_host, exception.SameHost),
     "no such type": (_other_types, exception.MdevTypeMissing),

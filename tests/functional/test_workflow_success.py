@@ -5,10 +5,10 @@ import itertools
 
 import pytest
 
-from mdev_migrate import testing
+from mdev_migrate import libvirt_host, service, testing
 from mdev_migrate.core import transport
 from mdev_migrate.core.phases import Step
-from mdev_migrate.workflow import Options
+from mdev_migrate.workflow import GuestCheck, GuestMigration, Options
 from tests import builders, scenes
 
 KINDS = ("mtty-1", "mtty-2")
@@ -375,3 +375,23 @@ def test_cards_that_serve_one_type_each():
     outcome = scene.migrate()
 
     assert scene.missed(outcome) == []
+
+
+def test_unknown_kernels_are_no_news():
+    """A remote host never tells its kernel: `check` says so, once a side."""
+    scene = scenes.Scene(["mtty-1"])
+    hosts = [
+        libvirt_host.LibvirtHost(host.uris[0], opener=scene.connect)
+        for host in (scene.here, scene.there)
+    ]
+    place = service.MdevMigration(hosts[1], limits=scene.limits)
+
+    report = GuestCheck(hosts[0], place, "vm").check()
+    outcome = GuestMigration(hosts[0], place, "vm").run()
+
+    unknown = [check for check in report.checks if check.result == "unknown"]
+    assert [(c.name, c.side) for c in unknown] == [
+        ("kernel-version", "source"),
+        ("kernel-version", "destination"),
+    ]
+    assert (outcome.result, outcome.warnings) == ("migrated", [])

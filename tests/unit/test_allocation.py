@@ -503,6 +503,19 @@ def test_plan_lists_reused_mdevs_first():
     assert plan.mdevs == (builders.mdev(1), builders.mdev(2))
 
 
+def test_own_definition_and_a_claim_on_its_mdev():
+    """What somebody was promised is not the guest's any more."""
+    own = builders.guest("vm", 11, active=False, running=False)
+    found = builders.inventory([builders.mtty(23)], [builders.mdev(11)], [own])
+    facts = {"owner": own.instance_uuid}
+
+    assert _allocate(found, builders.wants("mtty-1"), **facts).reuse
+    held = _allocate(
+        found, builders.wants("mtty-1"), held=[builders.mdev(11)], **facts
+    )
+    assert not held.reuse
+
+
 def test_inventory_is_not_changed():
     """Planning decides on values and leaves them as they were."""
     found = builders.inventory([builders.mtty()], [builders.mdev(11)])

@@ -30,6 +30,32 @@ TARGETS = st.lists(st.tuples(KINDS, ATTRIBUTE_SETS), max_size=10).map(
 )
 
 
+QUEUES = (
+    ("assign_adapter", "5"),
+    ("assign_adapter", "6"),
+    ("assign_domain", "4"),
+    ("assign_domain", "4"),
+)
+
+
+@given(st.permutations(QUEUES))
+def test_attributes_in_any_order(attributes):
+    """The same queues are the same, however they are written."""
+    target = builders.mdev(11, attributes=tuple(attributes))
+
+    assert pairing.serves(target, builders.want(1, attributes=QUEUES))
+
+
+@given(st.integers(0, len(QUEUES) - 1))
+def test_attribute_that_is_missing(place):
+    """One less is another device, even if it stands there once more."""
+    fewer = QUEUES[:place] + QUEUES[place + 1 :]
+
+    for one, other in ((QUEUES, fewer), (fewer, QUEUES)):
+        target = builders.mdev(11, attributes=one)
+        assert not pairing.serves(target, builders.want(1, attributes=other))
+
+
 def test_pairs_in_the_order_given():
     """The first source mdev gets the first target of its type."""
     targets = [

@@ -278,25 +278,45 @@ def _named(*numbers):
     ]
 
 
-def test_documents_that_name_the_same_mdevs():
-    """Their order does not matter."""
-    text = precheck.check_same_mdevs(_named(1, 2), _named(2, 1))
-
-    assert text == "the live and the inactive XML name the same mdevs"
+def test_no_pending_change():
+    """The order of the documents does not matter."""
+    assert precheck.pending_change(_named(1, 2), _named(2, 1), ()) == ""
 
 
-@pytest.mark.parametrize(
-    ("live", "inactive"), [((1,), (1, 2)), ((1, 2), (1,)), ((1,), (2,))]
-)
-def test_documents_that_name_different_mdevs(live, inactive):
-    """The error tells which mdev is missing in which."""
-    with pytest.raises(exception.GuestMdevsChanged) as caught:
-        precheck.check_same_mdevs(_named(*live), _named(*inactive))
+def test_pending_change_in_words():
+    """What is gone, what comes, and what nobody knows."""
+    text = precheck.pending_change(
+        _named(1, 2), _named(2, 3, 4), [builders.uuid(4)]
+    )
 
-    new, gone = set(inactive) - set(live), set(live) - set(inactive)
-    assert caught.value.args == (
-        frozenset(map(builders.uuid, new)),
-        frozenset(map(builders.uuid, gone)),
+    assert text == (
+        "when the guest starts next, it does so without "
+        f"{builders.uuid(1)}; with {builders.uuid(3)}; with, as its XML says "
+        f"and no host lists, {builders.uuid(4)}"
+    )
+
+
+def test_pending_mdevs():
+    """They are wanted, active or not, if the host lists them."""
+    listed = [
+        builders.mdev(1),
+        builders.mdev(2, "mtty-2", active=False, persistent=True),
+    ]
+
+    wanted, kept = precheck.pending_mdevs(
+        _named(1), _named(1, 2, 3), builders.inventory([], listed)
+    )
+
+    assert kept == {builders.uuid(3)}
+    assert wanted == (
+        model.WantedMdev(
+            builders.uuid(2),
+            "mtty-2",
+            "vfio-pci",
+            (),
+            persistent=True,
+            live=False,
+        ),
     )
 
 
