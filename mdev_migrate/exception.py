@@ -7,7 +7,7 @@
     |-- PreCheckError            refused; nothing was changed on any host
     |   |-- VersionTooOld
     |   |   |-- LibvirtTooOld, QemuTooOld, KernelTooOld
-    |   |-- GuestNotFound, GuestNotRunning, SameHost
+    |   |-- GuestNotFound, GuestNotRunning, GuestBusy, SameHost
     |   |-- GuestMdevNotListed, GuestMdevUnreadable
     |   |-- GuestMdevTwice, GuestMdevByOptions, MdevUnderTwoParents
     |   |-- GuestHasViommu, MigrationBlocked
@@ -359,6 +359,27 @@ class GuestNotRunning(PreCheckError):
         return (
             f"guest {self.guest} on {self.host} is not running; a live "
             "migration needs a guest that runs, or that somebody paused"
+        )
+
+
+@dataclass(eq=False)
+class GuestBusy(PreCheckError):
+    """A job of libvirt's, such as a migration, has the guest already."""
+
+    code = "guest-busy"
+    hint = (
+        "wait until it has ended; a migration whose command was killed is "
+        "ended by 'mdev-migrate recover --abort'"
+    )
+
+    guest: str
+    host: str
+    operation: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: a job is under way on source host "
+            f"{self.host}: {self.operation}"
         )
 
 
@@ -1094,6 +1115,12 @@ class MigrationAborted(MigrationError):
 
     guest: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Give no advice to who wanted it so."""
+        super().__post_init__()
+        if self.reason == "on request":
+            self.hint = "the guest still runs on the source; try again"
 
     def __str__(self) -> str:
         return f"guest {self.guest}: migration aborted: {self.reason}"

@@ -57,6 +57,17 @@ _NOT_CONNECTED = (
 _PROBE_URI = "qemu+unix://probe/system?socket=/nonexistent"
 #: A guest's number, as in the first column of 'virsh list'; a C int.
 _NUMBER = re.compile("[0-9]{1,9}")
+#: virDomainJobOperation.
+_OPERATIONS = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "restore",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "incoming migration",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: model.MIGRATION_OUT,
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT: "revert to a snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
+}
 #: Seconds between keepalive messages, and how many may go unanswered.
 _KEEPALIVE = (5, 6)
 
@@ -600,6 +611,7 @@ def _read_job(stats: dict[str, Any]) -> model.JobProgress | None:
         downtime_ms=stats.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME),
         elapsed_ms=stats.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED),
         iteration=stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_ITERATION),
+        operation=_OPERATIONS.get(stats.get("operation", 0)),
         rate=_rate(stats),
         dirty_rate=_dirty_rate(stats),
     )

@@ -446,6 +446,10 @@ class Inventory:
         }
 
 
+#: The job of a guest that leaves its host.
+MIGRATION_OUT = "outgoing migration"
+
+
 @dataclass(frozen=True, slots=True)
 class JobProgress:
     """How far a migration job is, as far as libvirt knows.
@@ -460,6 +464,8 @@ class JobProgress:
     :ivar rate: bytes of memory and disks sent a second.
     :ivar dirty_rate: bytes of memory that the guest writes a second.
     :ivar iteration: which time memory is gone through, from 1.
+    :ivar operation: what the job is, as in :data:`MIGRATION_OUT`; None if
+        libvirt does not say.
     :ivar limit_ms: the downtime limit meanwhile; whoever watches the job
         knows it.
     """
@@ -473,6 +479,7 @@ class JobProgress:
     rate: int | None = None
     dirty_rate: int | None = None
     iteration: int | None = None
+    operation: str | None = None
     limit_ms: int | None = None
 
     def bytes_moved(self) -> int | None:

@@ -310,12 +310,7 @@ def _move(
                 note.write(guest, hosts.source.facts(), to)
             return outcome
     except exception.MdevMigrateError as error:
-        return Outcome(
-            guest.name,
-            instance_uuid=guest.instance_uuid,
-            error=error,
-            step=session.step,
-        )
+        return migrate.not_begun(session, guest.name, error)
 
 
 def _exit_code(call: _Call, plan: Plan, moved: Iterable[Moved]) -> int:

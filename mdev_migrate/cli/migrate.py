@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from mdev_migrate.cli import (
 from mdev_migrate.cli.listeners import Events, Recorder, Several
 from mdev_migrate.cli.session import Places, Session, exit_code
 from mdev_migrate.core import phases
+from mdev_migrate.core.phases import Step
 from mdev_migrate.host import Host
 from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
 
@@ -146,8 +148,7 @@ def answer(
         with session.hosts(to) as hosts:
             moved = _migrate(session, hosts, guest, how, others)
     except exception.MdevMigrateError as error:
-        outcome = Outcome(guest, error=error, step=session.step)
-        moved = Moved(outcome)
+        moved = Moved(not_begun(session, guest, error))
     found = as_json(moved)
     if told.events and not told.one_line:
         told.events.end(found)
@@ -215,7 +216,22 @@ def move(
         how,
         observer=observer,
         stop=stop,
+        began=hosts.began,
     ).run()
+
+
+def not_begun(
+    session: Session, guest: str, error: exception.MdevMigrateError
+) -> Outcome:
+    """Return how a migration ended whose hosts could not be opened."""
+    seconds = time.monotonic() - session.began
+    return Outcome(
+        guest,
+        error=error,
+        step=session.step,
+        seconds=seconds,
+        timings={Step.CONNECT: seconds},
+    )
 
 
 def _types(host: Host) -> dict[str, str]:

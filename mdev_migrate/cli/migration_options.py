@@ -220,8 +220,8 @@ def limits(command: Decorated) -> Decorated:
             "timeout_s",
             metavar="S",
             type=_Seconds(),
-            help="Abort a migration that takes longer, in seconds. "
-            "Default: no limit.",
+            help="Abort a migration that takes longer, in seconds, "
+            "connecting included. Default: no limit.",
         ),
     )
 

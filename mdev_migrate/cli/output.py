@@ -11,11 +11,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+
+_BREAKS = re.compile(r"\s*[\t\r\n\v\f\x85\u2028\u2029]\s*")
 
 
 def one_line(text: str) -> str:
@@ -26,7 +29,7 @@ def one_line(text: str) -> str:
     """
     return "".join(
         letter if letter.isprintable() else "?"
-        for letter in " ".join(text.split())
+        for letter in _BREAKS.sub(" ", text).strip()
     )
 
 

@@ -41,13 +41,15 @@ _CLEAR_LINE = "\r\x1b[K"
 def size(count: float | None) -> str:
     """Return a number of bytes as people read it.
 
-    >>> size(69206016), size(3 << 29), size(None)
-    ('66.0 MiB', '1.5 GiB', 'unknown')
+    >>> size(69206016), size(3 << 29), size(60), size(None)
+    ('66.0 MiB', '1.5 GiB', '60 bytes', 'unknown')
     """
     if count is None:
         return "unknown"
     if count >= _GIB:
         return f"{count / _GIB:.1f} GiB"
+    if 0 < count < _MIB / 20:
+        return f"{count:.0f} bytes"
     return f"{count / _MIB:.1f} MiB"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,9 @@ from mdev_migrate.host import Host
 from mdev_migrate.model import Step
 from mdev_migrate.workflow import Destination
 
+#: Seconds: how long a host may take to answer when it is opened, and when it
+#: is said that it is waited for.
+_OPEN_S, _SAY_S = 30.0, 3.0
 #: Opens the host at a URI; raises HostUnreachable if it cannot.
 Opener = Callable[[str], Host]
 
@@ -49,10 +54,59 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The two ends of a migration, as a command has opened them."""
+    """The two ends of a migration, as a command has opened them.
+
+    :ivar began: when it began to, by the monotonic clock.
+    """
 
     source: Host
     destination: Destination
+    began: float
+
+
+class _Opening:
+    """A host that is opened in a thread of its own.
+
+    :ivar ended: it is open, or cannot be.
+    """
+
+    def __init__(self, opener: Opener, uri: str) -> None:
+        self.ended = threading.Event()
+        self._opener = opener
+        self._uri = uri
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._host: Host | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="open", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            host = self._opener(self._uri)
+        except BaseException as error:  # noqa: BLE001 - raised by result()
+            self._error = error
+        else:
+            with self._lock:
+                self._host = host
+                late = self._abandoned
+            if late:
+                host.close()
+        self.ended.set()
+
+    def abandon(self) -> None:
+        """Close it when it is open: nobody waits for it any more."""
+        with self._lock:
+            self._abandoned = True
+            host = self._host
+        if host is not None:
+            host.close()
+
+    def result(self) -> Host:
+        """Return the host, or raise why it could not be opened."""
+        if self._error is not None:
+            raise self._error
+        assert self._host is not None  # noqa: S101 - one or the other
+        return self._host
 
 
 class Session:
@@ -69,6 +123,7 @@ class Session:
         self.environment = environment
         self.step: Step | None = None
         self._written = True
+        self.began = time.monotonic()
         if settings.verbose:
             logging.basicConfig(level=logging.DEBUG)
 
@@ -86,7 +141,7 @@ class Session:
         """
         self.step = Step.CONNECT
         uri = self.settings.source_uri
-        with contextlib.closing(self.environment.opener(uri)) as host:
+        with contextlib.closing(self._open(uri)) as host:
             self.step = None
             yield host
 
@@ -98,9 +153,29 @@ class Session:
         """
         with self.source() as source:
             self.step = Step.CONNECT
-            with contextlib.closing(self.environment.opener(to)) as host:
+            with contextlib.closing(self._open(to)) as host:
                 self.step = Step.CHECK
-                yield Places(source, self.environment.destination(host))
+                yield Places(
+                    source, self.environment.destination(host), self.began
+                )
+
+    def _open(self, uri: str) -> Host:
+        """Open a host, and wait no longer for it than a while.
+
+        libvirt waits for ever for a host that accepts a connection and then
+        says nothing.
+
+        :raises HostUnreachable: if it cannot be opened, or does not answer.
+        """
+        opening = _Opening(self.environment.opener, uri)
+        if not opening.ended.wait(_SAY_S):
+            self.warn(f"waiting for {uri} to answer")
+        if not opening.ended.wait(_OPEN_S - _SAY_S):
+            opening.abandon()
+            raise exception.HostUnreachable(
+                uri, f"no answer within {_OPEN_S:g} s"
+            )
+        return opening.result()
 
     def warn(self, text: str) -> None:
         """Tell what a human should know, whoever asked."""

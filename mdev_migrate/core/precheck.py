@@ -147,6 +147,19 @@ def check_running(guest: model.Guest, host: str) -> str:
     raise exception.GuestNotRunning(guest.name, host)
 
 
+def check_no_job(
+    guest: model.Guest, host: str, job: model.JobProgress | None
+) -> str:
+    """Need a guest that no job of libvirt's has.
+
+    :raises GuestBusy: if one has.
+    """
+    if job is not None:
+        operation = job.operation or "of an unknown kind"
+        raise exception.GuestBusy(guest.name, host, operation)
+    return f"no job is under way for guest {guest.name}"
+
+
 def check_base(
     guest: model.Guest, option: str, document: str, own: str
 ) -> str:

@@ -117,8 +117,12 @@ class GuestCheck:
     def _check_all(
         self, findings: _Findings, versions: list[Check]
     ) -> Iterator[Check]:
+        busy = self._check_job(findings)
+        if busy.error is not None:
+            yield busy
         yield from _check_places(findings)
-        if findings.guest.running or findings.guest.suspended:
+        stays = findings.guest.running or findings.guest.suspended
+        if stays and busy.error is None:
             blockers = self._check_blockers(findings)
             findings.blockers = _said(blockers)
             yield blockers
@@ -132,6 +136,23 @@ class GuestCheck:
         if findings.wanted:
             yield self._check_downtime(findings)
             yield from self._check_targets(findings)
+
+    def _check_job(self, findings: _Findings) -> Check:
+        """See that nothing else is being done with this guest.
+
+        libvirt would wait for its end, and then say something else.
+        """
+        guest = findings.guest
+
+        def check_none() -> str:
+            job = (
+                self._source.progress(guest.instance_uuid)
+                if guest.active
+                else None
+            )
+            return precheck.check_no_job(guest, findings.source.name, job)
+
+        return attempt("guest-job", "source", check_none)
 
     def _check_blockers(self, findings: _Findings) -> Check:
         """Ask libvirt and QEMU whether they would migrate this guest."""

@@ -13,6 +13,7 @@ from mdev_migrate.host import Host, Journey
 from mdev_migrate.limits import Limits
 from mdev_migrate.workflow.limit import DowntimeLimit
 from mdev_migrate.workflow.settling import after
+from mdev_migrate.workflow.stopping import Stopping
 from mdev_migrate.workflow.values import Observer
 
 
@@ -70,21 +71,14 @@ class Job:
             return self._limits.stable_s
         return 0.0
 
-    def watch(
-        self, stop: threading.Event, timeout_s: float | None
-    ) -> str | None:
+    def watch(self, stopping: Stopping) -> str | None:
         """Watch the job until it ends, or is to be aborted.
 
-        :param stop: aborts it when set.
+        :param stopping: says when it is.
         :returns: why it must be aborted; None if it ended by itself.
         """
-        deadline = after(timeout_s)
         while not self.ended.wait(self._limits.poll_s):
-            if stop.is_set():
-                return "on request"
-            if time.monotonic() > deadline:
-                return f"not done within {timeout_s:g} s"
-            reason = self._look()
+            reason = stopping.reason() or self._look()
             if reason is not None:
                 return reason
         return None
@@ -102,16 +96,23 @@ class Job:
             self._observer.progress(self.last_seen, elapsed)
         return self._downtime_limit.look(progress or model.JobProgress())
 
+    def _is_ours(self) -> bool:
+        """Tell whether the guest's job may be this one."""
+        job = self._source.progress(self._instance_uuid)
+        return job is None or job.operation in (None, model.MIGRATION_OUT)
+
     def abort(self) -> None:
         """Abort the job until it ends, for ``limits.settle_s`` at most.
 
         Sent again and again: one that arrives before libvirt has begun the
-        job has no effect.
+        job has no effect. A job of another kind is somebody else's, for which
+        ours still waits.
         """
         deadline = after(self._limits.settle_s)
         while time.monotonic() < deadline:
             try:
-                self._source.abort(self._instance_uuid)
+                if self._is_ours():
+                    self._source.abort(self._instance_uuid)
             except exception.HostError as error:
                 self._observer.warn(f"abort: {error}")
                 if isinstance(error, exception.AccessDenied):

@@ -32,6 +32,7 @@ from mdev_migrate.workflow.limit import DowntimeLimit
 from mdev_migrate.workflow.provide import Provider
 from mdev_migrate.workflow.recovery import Recovery
 from mdev_migrate.workflow.sending import Sending
+from mdev_migrate.workflow.stopping import Stopping
 from mdev_migrate.workflow.values import (
     Destination,
     Observer,
@@ -68,6 +69,8 @@ class GuestMigration:
     :param stop: setting this event aborts the migration, from any thread or
         signal handler.
     :param owner: names who migrates, for people who look at the claims.
+    :param began: when connecting began, by the monotonic clock: from then on
+        time is counted, and limited. None for now.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators by name
@@ -80,6 +83,7 @@ class GuestMigration:
         observer: Observer | None = None,
         stop: threading.Event | None = None,
         owner: str | None = None,
+        began: float | None = None,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -87,7 +91,10 @@ class GuestMigration:
         self._options = options or Options()
         self._check = GuestCheck(source, destination, guest, self._options)
         self._observer = observer or Silent()
-        self._stop = stop or threading.Event()
+        self._stopping = Stopping(
+            stop or threading.Event(), self._options.timeout_s, began
+        )
+        self._began = began
         self._owner = owner or owner_name()
         self._outcome = Outcome(guest)
         self._entered = time.monotonic()
@@ -99,6 +106,9 @@ class GuestMigration:
         """
         outcome = self._outcome
         started = time.monotonic()
+        if self._began is not None:
+            outcome.timings[Step.CONNECT] = started - self._began
+            started = self._began
         try:
             self._run()
         except exception.MdevMigrateError as error:
@@ -195,9 +205,17 @@ class GuestMigration:
         for note in report.notes:
             self._warn(note)
         self._enter(Step.PLAN)
-        if self._stop.is_set():
-            raise exception.MigrationAborted(guest.name, "on request")
+        self._heed_stop(guest)
         return report
+
+    def _heed_stop(self, guest: model.Guest) -> None:
+        """Stop before anything was sent, if that is wanted.
+
+        :raises MigrationAborted: if it is.
+        """
+        reason = self._stopping.reason()
+        if reason is not None:
+            raise exception.MigrationAborted(guest.name, reason)
 
     def _attempt(self, report: Report, provider: Provider) -> bool:
         """Migrate to targets that are chosen now.
@@ -220,6 +238,7 @@ class GuestMigration:
             frozenset(report.live_mdevs(targets).values()),
             frozenset(report.inactive_mdevs(targets).values()),
             warn=self._warn,
+            tell=self._observer.warn,
         )
         try:
             with self._undone_on_failure(kept, limit):
@@ -350,8 +369,7 @@ class GuestMigration:
         limits = self._destination.limits
         undoing.await_mdevs(self._there, frozenset(targets.values()), limits)
         limit.begin()
-        if self._stop.is_set():
-            raise exception.MigrationAborted(report.guest.name, "on request")
+        self._heed_stop(report.guest)
         return Journey(
             peer_uri=self._options.peer_uri or self._there.uri,
             destination_xml=live,
@@ -394,7 +412,7 @@ class GuestMigration:
             self._observer,
             limit,
         )
-        sending.send(job, self._stop, self._options.timeout_s, self._outcome)
+        sending.send(job, self._stopping, self._outcome)
 
 
 #: A check that passed, and of which a human is told all the same.

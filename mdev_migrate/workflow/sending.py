@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host
 from mdev_migrate.workflow import settling
 from mdev_migrate.workflow.job import Job
+from mdev_migrate.workflow.stopping import Stopping
 from mdev_migrate.workflow.values import Destination, Outcome
 
 
@@ -21,7 +21,8 @@ class Sending:
 
     :param targets: UUIDs of the target mdevs that it runs on.
     :param later: UUIDs of those that it starts with next.
-    :param warn: is told what a human should know.
+    :param warn: is told what a human should know, also afterwards.
+    :param tell: is told what a human should know meanwhile.
     """
 
     def __init__(  # noqa: PLR0913 - facts by name
@@ -33,6 +34,7 @@ class Sending:
         later: frozenset[str],
         *,
         warn: Callable[[str], None],
+        tell: Callable[[str], None],
     ) -> None:
         self._source = source
         self._there = destination.host
@@ -41,16 +43,17 @@ class Sending:
         self._targets = targets
         self._later = later
         self._warn = warn
+        self._tell = tell
 
     def send(
         self,
         job: Job,
-        stop: threading.Event,
-        timeout_s: float | None,
+        stopping: Stopping,
         outcome: Outcome,
     ) -> None:
         """Watch the migration job and see how it ends.
 
+        :param stopping: says when to abort it.
         :param outcome: gets what was seen last.
         :raises MigrationFailed: if the guest stayed on the source.
         :raises MigrationAborted: if it did so on request or for the time.
@@ -58,7 +61,7 @@ class Sending:
             the source knows why.
         :raises OutcomeUnknown: if it is not found within the limit.
         """
-        aborted = _watch(job, stop, timeout_s)
+        aborted = self._watch(job, stopping)
         outcome.last_seen = job.last_seen
         if job.ended.is_set() and job.error is None:
             return
@@ -75,6 +78,20 @@ class Sending:
             raise exception.MigrationAborted(self._guest.name, aborted)
         else:
             raise self._failure(job) from job.error
+
+    def _watch(self, job: Job, stopping: Stopping) -> str | None:
+        """Watch the job, and abort it for the reason that is returned."""
+        try:
+            reason = job.watch(stopping)
+        except KeyboardInterrupt:
+            reason = "on request"
+        if reason is not None:
+            self._tell(
+                f"aborting: {reason}; waiting for {self._source.uri} to end "
+                "the migration"
+            )
+            job.abort()
+        return reason
 
     def _find_out(self, job: Job) -> Whereabouts:
         guest = self._guest
@@ -155,16 +172,3 @@ class Sending:
         if statistics is not None:
             outcome.downtime_ms = statistics.downtime_ms
             outcome.bytes_moved = statistics.bytes_moved()
-
-
-def _watch(
-    job: Job, stop: threading.Event, timeout_s: float | None
-) -> str | None:
-    """Watch the job, and abort it for the reason that is returned."""
-    try:
-        reason = job.watch(stop, timeout_s)
-    except KeyboardInterrupt:
-        reason = "on request"
-    if reason is not None:
-        job.abort()
-    return reason

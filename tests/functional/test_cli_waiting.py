@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does no command wait for ever, or in silence?"""
+
+import threading
+import time
+from typing import Any
+
+import libvirt
+import pytest
+
+from mdev_migrate import testing
+from mdev_migrate.cli import session
+from mdev_migrate.core import downtime
+from mdev_migrate.host import Journey
+from mdev_migrate.limits import Limits
+from mdev_migrate.workflow import Silent
+from mdev_migrate.workflow.job import Job
+from mdev_migrate.workflow.limit import DowntimeLimit
+from tests import builders, scenes
+from tests.functional.conftest import World
+
+
+def _job_stats(operation: int) -> testing.Effect:
+    """Let a host tell of a job of some kind."""
+    return lambda _link, _call: {"type": 2, "operation": operation}
+
+
+class TestOpening:
+    """A host that accepts a connection and then says nothing."""
+
+    @pytest.fixture
+    def silent(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> threading.Event:
+        """The destination does not answer before this is set."""
+        answers = threading.Event()
+        opened = world._open
+
+        def open_(uri: str) -> Any:
+            if uri == world.there:
+                answers.wait()
+            return opened(uri)
+
+        monkeypatch.setattr(world, "_open", open_)
+        monkeypatch.setattr(session, "_OPEN_S", 0.3)
+        monkeypatch.setattr(session, "_SAY_S", 0.1)
+        return answers
+
+    def test_ends(self, world: World, silent: threading.Event):
+        """It is said what is waited for, and then the command ends."""
+        world.add_guest()
+
+        answer = world.run("migrate", "vm", "--to", world.there)
+        silent.set()
+
+        assert answer.code == 3
+        assert f"warning: waiting for {world.there} to answer" in answer.err
+        assert "no answer within 0.3 s" in answer.err
+        assert "code: host-unreachable" in answer.err
+
+    def test_time_counts(self, world: World, silent: threading.Event):
+        """What connecting took is told, in JSON too."""
+        answer = world.run("migrate", "vm", "--to", world.there, "--json")
+        silent.set()
+
+        found = answer.json
+        assert found["steps"]["connect"] >= 0.3
+        assert found["seconds"] >= 0.3
+
+
+class TestTimeLimit:
+    """``--timeout`` bounds the whole command."""
+
+    def test_before_the_copy(self, world: World):
+        """Time that passes before anything is sent counts."""
+        world.add_guest()
+        before = world.snapshot()
+        world.group.faults.on(
+            "listAllDevices", _after(0.3), host="host-b", nth=1
+        )
+
+        answer = world.run(
+            "migrate", "vm", "--to", world.there, "--timeout", "0.2", "--json"
+        )
+
+        assert answer.json["error"]["message"].endswith(
+            "not done within 0.2 s"
+        )
+        assert answer.json["error"]["step"] == "plan"
+        assert world.snapshot() == before
+
+    def test_says_at_once(self, world: World):
+        """It is told that it aborts, and what it waits for."""
+        world.add_guest()
+        world.source.required_downtime_ms = 20_000
+
+        answer = world.run(
+            "migrate", "vm", "--to", world.there, "--timeout", "0.5"
+        )
+
+        assert "warning: aborting: not done within 0.5 s; waiting for" in (
+            answer.err
+        )
+
+
+def _after(seconds: float) -> testing.Effect:
+    def effect(_link: Any, call: Any) -> Any:
+        time.sleep(seconds)
+        return call()
+
+    return effect
+
+
+class TestBusyGuest:
+    """A guest that something is being done with already."""
+
+    @pytest.mark.parametrize(
+        ("operation", "words"),
+        [
+            (
+                libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT,
+                "outgoing migration",
+            ),
+            (libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP, "dump"),
+            (99, "of an unknown kind"),
+        ],
+    )
+    def test_refused_at_once(self, world: World, operation: int, words: str):
+        """libvirt would wait for its end, and is not asked."""
+        world.add_guest()
+        world.group.faults.on("jobStats", _job_stats(operation))
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+
+        refused = [
+            check
+            for check in answer.json["checks"]
+            if check["result"] == "refused"
+        ]
+        assert [check["code"] for check in refused] == ["guest-busy"]
+        assert refused[0]["detail"].endswith(f": {words}")
+        assert "recover --abort" in refused[0]["hint"]
+        assert world.source.requests == []
+
+    @pytest.mark.parametrize(
+        ("operation", "aborted"),
+        [
+            (libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP, 0),
+            (libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT, 1),
+        ],
+    )
+    def test_an_abort_ends_our_job_only(self, operation: int, aborted: int):
+        """Somebody's dump, for which ours waits, is not ended."""
+        scene = scenes.Scene(["mtty-1"])
+        host = scene.host(scene.here)
+        limits = Limits(settle_s=0.05, poll_s=0.02)
+        policy = downtime.Policy(downtime.Bounds())
+        limit = DowntimeLimit(host, builders.INSTANCE, policy, Silent())
+        scene.group.faults.on(
+            "migrateToURI3", lambda _link, _call: time.sleep(0.5)
+        )
+        for nth in range(1, 9):
+            scene.group.faults.on("jobStats", _job_stats(operation), nth=nth)
+        journey = Journey("x", "<x/>", None, None, None, 0)
+        job = Job(host, builders.INSTANCE, journey, limits, Silent(), limit)
+
+        job.abort()
+
+        calls = [call.name for call in scene.group.faults.calls]
+        assert min(calls.count("abortJob"), 1) == aborted
+
+
+def test_names_are_shown_as_they_are(world: World):
+    """Two spaces in a guest's name are two."""
+    world.add_guest({}, name="two  spaces")
+
+    answer = world.run("check", "two  spaces", "--to", world.there)
+
+    assert "allowed: guest two  spaces can be migrated" in answer.out
