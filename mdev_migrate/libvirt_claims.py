@@ -39,6 +39,10 @@ def lend(connection: Callable[[], Any], name: Callable[[], str]) -> Calling:
     return calling
 
 
+#: How often a definition is tried that nothing to be seen is in the way of.
+_TRIES = 4
+
+
 class LibvirtClaims:
     """The claims on one host's mdevs; fulfils ``host.Claims``.
 
@@ -71,24 +75,33 @@ class LibvirtClaims:
     def _define(
         self, claim: model.Claim, target: model.Target, form: claim_xml.Form
     ) -> None:
+        """Define the domain of one target.
+
+        libvirt has no error code of its own for a name that is taken, so it
+        is looked for. Whoever had it may have given it up meanwhile: what
+        was refused for nothing that can be seen is tried again.
+        """
         text = claim_xml.write(claim, target, form)
-        try:
-            with self._calling("virDomainDefineXML") as connection:
-                connection.defineXML(text)
-        except exception.AccessDenied as error:
-            raise exception.ClaimsDenied(self._name(), error.reason) from error
-        except exception.LibvirtFailed as error:
-            if self._is_taken(target):
-                raise exception.ClaimTaken(
-                    self._name(), target.mdev.uuid
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                with self._calling("virDomainDefineXML") as connection:
+                    connection.defineXML(text)
+            except exception.AccessDenied as error:
+                raise exception.ClaimsDenied(
+                    self._name(), error.reason
                 ) from error
-            raise
+            except exception.LibvirtFailed as error:
+                if self._is_taken(target):
+                    raise exception.ClaimTaken(
+                        self._name(), target.mdev.uuid
+                    ) from error
+                if not tries_left:
+                    raise
+            else:
+                return
 
     def _is_taken(self, target: model.Target) -> bool:
-        """Tell whether another domain has the name of a claim.
-
-        libvirt has no error code of its own for that.
-        """
+        """Tell whether another domain has the name of a claim."""
         with self._calling("virDomainLookupByName") as connection:
             try:
                 name = claim_xml.name_of(target.mdev.uuid)

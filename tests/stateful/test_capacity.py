@@ -183,14 +183,19 @@ class Served:
         self._there = there
         self._thread = threading.local()
 
-    def call(self, path: tuple[str, ...], args: tuple[Any, ...]) -> Any:
+    def call(
+        self,
+        path: tuple[str, ...],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
         """Make a call, by a connection of the client's own."""
         if not hasattr(self._thread, "host"):
             self._thread.host = opened(self._there)
         target = self._thread.host
         for name in path:
             target = getattr(target, name)
-        return target(*args)
+        return target(*args, **options)
 
 
 class Manager(multiprocessing.managers.BaseManager):
@@ -206,18 +211,26 @@ class Remote:
     def __getattr__(self, name: str) -> Remote:
         return Remote(self._proxy, (*self._path, name))
 
-    def __call__(self, *args: Any) -> Any:
-        return self._proxy.call(self._path, args)
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._proxy.call(self._path, args, options)
 
 
-def compete(address: Any, number: int, start: Any, results: Any) -> None:
-    """Take for eight guests, all at once, in a process of its own."""
+def compete(
+    address: Any, number: int, opening: Any, start: Any, results: Any
+) -> None:
+    """Take for eight guests, all at once, in a process of its own.
+
+    :param opening: held by who connects: the server of the standard library
+        loses some of those who come at the same moment.
+    """
     Manager.register("served")
-    manager = Manager(address=address, authkey=b"tests")
-    manager.connect()
 
     def run(guest: int) -> None:
-        host = Remote(manager.served())
+        with opening:
+            manager = Manager(address=address, authkey=b"tests")
+            manager.connect()
+            host = Remote(manager.served())
+            host.claims.read()
         start.wait()
         results.put(take(host, 8 * number + guest, ("mtty-1",)))
 
@@ -230,7 +243,11 @@ def compete(address: Any, number: int, start: Any, results: Any) -> None:
 
 @pytest.fixture
 def address_of() -> Iterator[Callable[[testing.SimulatedHost], Any]]:
-    """Return a function that serves a host; loopback alone hears it."""
+    """Return a function that serves a host; loopback alone hears it.
+
+    Only what takes connections runs: the rest of the server ends its thread
+    by an exit, and puts back what pytest captures.
+    """
     servers = []
 
     def serve(there: testing.SimulatedHost) -> Any:
@@ -239,7 +256,8 @@ def address_of() -> Iterator[Callable[[testing.SimulatedHost], Any]]:
         manager = Manager(address=("127.0.0.1", 0), authkey=b"tests")
         server = manager.get_server()
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.stop_event = threading.Event()
+        threading.Thread(target=server.accepter, daemon=True).start()
         return server.address
 
     yield serve
@@ -251,11 +269,14 @@ def test_processes_that_share_nothing(address_of):
     """8 processes with 8 guests each: all that fits, nothing twice."""
     there = make_host()
     spawning = multiprocessing.get_context("spawn")
-    start, results = spawning.Barrier(64), spawning.Queue()
+    opening, start = spawning.Lock(), spawning.Barrier(64)
+    results = spawning.Queue()
     address = address_of(there)
     processes = [
         spawning.Process(
-            target=compete, args=(address, number, start, results)
+            target=compete,
+            args=(address, number, opening, start, results),
+            daemon=True,
         )
         for number in range(PROCESSES)
     ]

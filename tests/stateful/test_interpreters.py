@@ -30,9 +30,8 @@ assert found[0] == found[1], "threads are not green"
 """
 COMPETE = """
 import sys, pytest
-status = pytest.main(
-    ["-q", "-p", "no:cacheprovider", "tests/stateful/test_capacity.py"]
-)
+options = ["-q", "-p", "no:cacheprovider", "-k", "threads"]
+status = pytest.main([*options, "tests/stateful/test_capacity.py"])
 """
 #: Threads that run at the same time, whatever the imported modules ask for.
 FREE = (

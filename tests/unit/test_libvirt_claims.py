@@ -79,12 +79,29 @@ class TestDefining:
         error = testing.libvirt_error(
             libvirt.VIR_ERR_OPERATION_FAILED, "disk full"
         )
-        simulated.faults.on("defineXML", testing.fail(error))
+        for nth in range(1, 9):
+            simulated.faults.on("defineXML", testing.fail(error), nth=nth)
 
         with pytest.raises(exception.LibvirtFailed):
             host.claims.define(CLAIM, FORM)
 
         assert host.claims.read() == model.Claims()
+
+    def test_rival_who_gives_up_between_refusal_and_look(
+        self, host, simulated
+    ):
+        """A name that was taken, and is free when looked for, is tried again.
+
+        Otherwise a race that nobody won would be a failure of the host.
+        """
+        error = testing.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_FAILED, "domain already exists with uuid"
+        )
+        simulated.faults.on("defineXML", testing.fail(error))
+
+        host.claims.define(CLAIM, FORM)
+
+        assert host.claims.read() == model.Claims((CLAIM,))
 
 
 class TestWriting:
