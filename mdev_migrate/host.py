@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -87,6 +87,13 @@ class MdevHost(Protocol):
         """Return its parents, mdevs and guests."""
         ...
 
+    def inventory_of(self, mdev_uuids: Collection[str]) -> model.Inventory:
+        """Return some mdevs, as far as there are any, and their parents.
+
+        A host whose parents are not its own to know leaves those out.
+        """
+        ...
+
     def create_mdev(self, mdev: model.Mdev) -> None:
         """Create an mdev, and define it too if it is to be persistent.
 
@@ -132,7 +139,10 @@ class Host(MdevHost, Protocol):
         ...
 
     def inventory(
-        self, *kinds: model.Kind, warm: bool = False
+        self,
+        *kinds: model.Kind,
+        warm: bool = False,
+        since: model.Inventory | None = None,
     ) -> model.Inventory:
         """Return what there is of some kinds: of all if none is named.
 
@@ -140,6 +150,8 @@ class Host(MdevHost, Protocol):
 
         :param warm: as of the last event will do, and all kinds, if the
             host is watched: for plans, which a claim makes sure of.
+        :param since: an inventory of all kinds. Only what has come, gone or
+            changed its state since then is read anew.
         """
         ...
 

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import libvirt
@@ -303,12 +303,17 @@ class LibvirtHost:
         )
 
     def inventory(
-        self, *kinds: model.Kind, warm: bool = False
+        self,
+        *kinds: model.Kind,
+        warm: bool = False,
+        since: model.Inventory | None = None,
     ) -> model.Inventory:
         """Return parents, mdevs and guests; see ``host.Host``."""
         if warm and self._watch is not None:
             with self._calling("virConnectListAllDomains"):
                 return self._watch.inventory()
+        if since is not None:
+            return self._look_again(since)
         wanted = kinds or ("parent", "mdev", "guest")
         parents: Reading[model.Parent] = Reading()
         devices: Reading[libvirt_reading.Device] = Reading()
@@ -325,6 +330,48 @@ class LibvirtHost:
         with self._calling("virConnectListAllDomains"):
             if "guest" in wanted:
                 claims, guests = libvirt_reading.read_domains(self._connection)
+        return self._found(parents, devices, guests, claims)
+
+    def _look_again(self, known: model.Inventory) -> model.Inventory:
+        """Read what has come, gone or changed its state since a look."""
+        read_mdevs = libvirt_reading.read_mdevs
+        with self._calling("virConnectListAllNodeDevices"):
+            devices = read_mdevs(self._connection, known.mdevs)
+            found = {device.mdev for device in devices.found}
+            names = libvirt_watch.concerned(
+                known.parents, {mdev.parent for mdev in found ^ {*known.mdevs}}
+            )
+            parents = libvirt_reading.read_parents(self._connection, names)
+            if names:
+                # Parents before mdevs: see inventory().
+                devices = read_mdevs(self._connection, found)
+        parents.found += [p for p in known.parents if p.name not in names]
+        parents.not_read += [
+            each for each in known.unreadable if each.kind == "parent"
+        ]
+        with self._calling("virConnectListAllDomains"):
+            claims, guests = libvirt_reading.read_domains(
+                self._connection, known.guests
+            )
+        return self._found(parents, devices, guests, claims)
+
+    def inventory_of(self, mdev_uuids: Collection[str]) -> model.Inventory:
+        """Return some mdevs and their parents; see ``host.MdevHost``."""
+        with self._calling("virConnectListAllNodeDevices"):
+            devices = libvirt_reading.read_mdevs(
+                self._connection, uuids=mdev_uuids
+            )
+            names = {device.mdev.parent for device in devices.found}
+            parents = libvirt_reading.read_parents(self._connection, names)
+        return self._found(parents, devices, Reading(), model.Claims())
+
+    def _found(
+        self,
+        parents: Reading[model.Parent],
+        devices: Reading[libvirt_reading.Device],
+        guests: Reading[model.Guest],
+        claims: model.Claims,
+    ) -> model.Inventory:
         reads = (parents, devices, guests)
         return model.Inventory(
             host=self.name,
@@ -399,7 +446,7 @@ class LibvirtHost:
 
         :raises DocumentUnreadable: if its document cannot be read.
         """
-        devices = libvirt_reading.find_mdev(self._connection, uuid)
+        devices = libvirt_reading.read_mdevs(self._connection, uuids={uuid})
         for each in devices.not_read:
             raise exception.DocumentUnreadable(self.name, each.reason)
         found = devices.found

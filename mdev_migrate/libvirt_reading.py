@@ -15,11 +15,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import weakref
 from collections.abc import (
     Callable,
     Collection,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from dataclasses import dataclass, field
@@ -47,6 +49,7 @@ _DEFINED_TOO = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE | _INACTIVE
 #: VIR_CONNECT_LIST_NODE_DEVICES_PERSISTENT, libvirt 10.1.0; an older binding
 #: has no name for it.
 _PERSISTENT = 1 << 28
+_SHUT_OFF = libvirt.VIR_DOMAIN_SHUTOFF
 _RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
 #: Why a guest is paused that is not on its way from or to another host.
 _SUSPENDED = (
@@ -72,6 +75,8 @@ _STOPPED = {
     libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT: "was reverted to a snapshot",
     libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: "was stopped as its daemon started",
 }
+#: How libvirt's name of an mdev begins; its UUID follows.
+_NAME = "mdev_"
 #: How many answers are waited for at the same time, and for how few objects
 #: threads are not worth their start.
 _THREADS, _FEW = 16, 3
@@ -113,87 +118,80 @@ def read_parents(
     )
 
 
-def read_mdevs(connection: Any) -> Reading[Device]:
+def read_mdevs(
+    connection: Any,
+    known: Iterable[model.Mdev] = (),
+    uuids: Collection[str] | None = None,
+) -> Reading[Device]:
     """Read the mdevs that are active or defined.
 
     While an mdev comes or goes without libvirt, libvirt may list it as
     neither, without its type. Nobody can use it.
 
+    :param known: mdevs that need not be read again, if they are as they were
+        by what the lists tell.
+    :param uuids: read these alone, by default all. libvirt names an mdev by
+        its UUID; since 7.7.0 its parent's address follows.
     :raises libvirt.libvirtError: if they cannot be listed.
     """
     devices = _list_mdevs(connection)
+    if uuids is not None:
+        names = [uuid.replace("-", "_") for uuid in uuids]
+        devices = [d for d in devices if any(n in d.name() for n in names)]
+    if not devices:
+        return Reading()
     inactive = _names(connection, _MDEVS | _INACTIVE) or ()
     persistent = _names(connection, _MDEVS | _DEFINED_TOO | _PERSISTENT)
+    before = _by_name(known)
 
-    def ask(device: Any) -> tuple[str, bool, bool] | None:
+    def ask(device: Any) -> _Asked | model.Mdev | None:
+        name = device.name()
+        active = name not in inactive
         if persistent is None:
             defined = _ask(device.isPersistent)
         else:
-            defined = device.name() in persistent
-        if device.name() in inactive and not defined:
-            return None
-        return (
-            _document(device),
+            defined = name in persistent
+        mdev = _one_named(before, name)
+        if mdev is not None and (mdev.active, mdev.persistent) == (
+            active,
             defined,
-            defined and _ask(device.autostart),
-        )
-
-    def read(device: Any, answer: tuple[str, bool, bool] | None) -> Any:
-        if answer is None:
+        ):
+            return mdev
+        if not (active or defined):
             return None
-        text, defined, autostart = answer
-        mdev = nodedev_xml.read_mdev(
-            text,
-            active=device.name() not in inactive,
-            persistent=defined,
-            autostart=autostart,
-        )
-        return Device(device, mdev)
+        autostart = defined and _ask(device.autostart)
+        return _document(device), active, defined, autostart
 
-    return _read_all(connection, "mdev", devices, ask, read)
+    return _read_all(connection, "mdev", devices, ask, _read_mdev)
 
 
-def find_mdev(connection: Any, uuid: str) -> Reading[Device]:
-    """Read the node devices that may be an mdev, by their names.
-
-    libvirt names an mdev by its UUID; since 7.7.0 its parent's address
-    follows.
-
-    :raises libvirt.libvirtError: if mdevs cannot be listed.
-    """
-    name = uuid.replace("-", "_")
-    devices = [d for d in _list_mdevs(connection) if name in d.name()]
-    found = _read_all(connection, "mdev", devices, _ask_mdev, _read_mdev)
-    found.found = [each for each in found.found if each.mdev.uuid == uuid]
-    return found
+def _by_name(mdevs: Iterable[model.Mdev]) -> dict[str, list[model.Mdev]]:
+    """Return mdevs by the part of libvirt's name of them that is sure."""
+    named: dict[str, list[model.Mdev]] = {}
+    for mdev in mdevs:
+        named.setdefault(_NAME + mdev.uuid.replace("-", "_"), []).append(mdev)
+    return named
 
 
-def read_device(device: Any) -> model.Mdev | None:
-    """Read a node device that is an mdev; None if it is of no use.
-
-    :raises XmlMalformed: if its document cannot be read.
-    :raises libvirt.libvirtError: if it is gone, or cannot be asked for.
-    """
-    with naming(device):
-        found = _read_mdev(device, _ask_mdev(device))
-    return None if found is None else found.mdev
+def _one_named(
+    named: Mapping[str, Sequence[model.Mdev]], name: str
+) -> model.Mdev | None:
+    """Return the mdev of a name, None if that is not sure."""
+    found = named.get(name[: len(_NAME) + 36], ())
+    return found[0] if len(found) == 1 else None
 
 
+#: An mdev's document; is it active, defined, started with its host?
 _Asked = tuple[str, bool, bool, bool]
 
 
-def _ask_mdev(device: Any) -> _Asked | None:
-    active = _ask(device.isActive, otherwise=True)
-    persistent = _ask(device.isPersistent)
-    if not (active or persistent):
-        return None
-    autostart = persistent and _ask(device.autostart)
-    return _document(device), active, persistent, autostart
-
-
-def _read_mdev(device: Any, answer: _Asked | None) -> Device | None:
+def _read_mdev(
+    device: Any, answer: _Asked | model.Mdev | None
+) -> Device | None:
     if answer is None:
         return None
+    if isinstance(answer, model.Mdev):
+        return Device(device, answer)
     text, active, persistent, autostart = answer
     mdev = nodedev_xml.read_mdev(
         text, active=active, persistent=persistent, autostart=autostart
@@ -226,13 +224,15 @@ def _names(connection: Any, flags: int) -> frozenset[str] | None:
 
 
 def read_domains(
-    connection: Any,
+    connection: Any, known: Iterable[model.Guest] = ()
 ) -> tuple[model.Claims, Reading[model.Guest]]:
     """Read the claims and the guests.
 
     All domains are listed first: one that starts or stops between the lists
     is never missed.
 
+    :param known: guests that need not be read again, if they are in the
+        state in which they were by what the lists tell.
     :raises libvirt.libvirtError: if they cannot be listed.
     """
     domains = list(connection.listAllDomains(0))
@@ -244,12 +244,26 @@ def read_domains(
             libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING,
         )
     )
-    claims = _read_claims(domains, active)
+    claims = _read_claims(connection, domains, active)
     names = claims.names()
+    before = {guest.instance_uuid: guest for guest in known}
 
-    def ask(domain: Any) -> _Facts:
+    def ask(domain: Any) -> _Facts | model.Guest:
         uuid = _uuid(domain)
         paused = uuid in active - running
+        guest = before.get(uuid)
+        state = (uuid in active, uuid not in transient, uuid in running)
+        if (
+            guest is not None
+            and not paused
+            and state
+            == (
+                guest.active,
+                guest.persistent,
+                guest.running,
+            )
+        ):
+            return guest
         return _Facts(
             active=uuid in active,
             persistent=uuid not in transient,
@@ -278,7 +292,7 @@ def read_claims(connection: Any) -> model.Claims:
         return model.Claims()
     flag = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
     active = frozenset(map(_uuid, connection.listAllDomains(flag)))
-    return _read_claims(domains, active)
+    return _read_claims(connection, domains, active)
 
 
 def is_claim(domain: Any) -> bool:
@@ -289,7 +303,7 @@ def is_claim(domain: Any) -> bool:
     if not _may_claim(domain):
         return False
     active = {_uuid(domain)} if domain.isActive() else ()
-    return bool(_read_claims([domain], active).all)
+    return bool(_read_claims(domain.connect(), [domain], active).all)
 
 
 def find_guests(
@@ -326,9 +340,10 @@ def read_guest(domain: Any) -> model.Guest:
 
 
 def _ask_guest(domain: Any) -> _Facts:
-    active, persistent = bool(domain.isActive()), bool(domain.isPersistent())
+    state = _state(domain)
+    active, persistent = state[0] != _SHUT_OFF, bool(domain.isPersistent())
     texts = _texts(domain, active, persistent)
-    return _Facts(active, persistent, _state(domain), texts)
+    return _Facts(active, persistent, state, texts)
 
 
 class _Facts(NamedTuple):
@@ -362,7 +377,9 @@ def _state(domain: Any) -> tuple[int, int]:
     return state, reason
 
 
-def _read_guest(domain: Any, facts: _Facts) -> model.Guest:
+def _read_guest(domain: Any, facts: _Facts | model.Guest) -> model.Guest:
+    if isinstance(facts, model.Guest):
+        return facts
     state, reason = facts.state
     paused = state == libvirt.VIR_DOMAIN_PAUSED
     stopped = "" if facts.active else _STOPPED.get(reason, "was stopped")
@@ -388,11 +405,13 @@ def _may_claim(domain: Any) -> bool:
 
 
 def _read_claims(
-    domains: Iterable[Any], active: Collection[str]
+    connection: Any, domains: Iterable[Any], active: Collection[str]
 ) -> model.Claims:
     """Return the claims among some domains; what is gone is left out."""
     named = [domain for domain in domains if _may_claim(domain)]
-    answers = side_by_side([functools.partial(_claim_text, d) for d in named])
+    answers = side_by_side(
+        connection, [functools.partial(_claim_text, d) for d in named]
+    )
     return claim_xml.read_all(
         claim_xml.Domain(str(domain.name()), uuid, uuid in active, text)
         for domain, answer in zip(named, answers, strict=True)
@@ -415,7 +434,9 @@ def _claim_text(domain: Any) -> str | None:
 # Asking and reading ---------------------------------------------------
 
 
-def side_by_side(calls: Sequence[Callable[[], A]]) -> list[Callable[[], A]]:
+def side_by_side(
+    connection: Any, calls: Sequence[Callable[[], A]]
+) -> list[Callable[[], A]]:
     """Make calls at the same time; return what gives each one's answer.
 
     Each answer is returned, or raised, when it is asked for. Few calls are
@@ -423,14 +444,25 @@ def side_by_side(calls: Sequence[Callable[[], A]]) -> list[Callable[[], A]]:
     """
     if len(calls) <= _FEW:
         return list(calls)
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        futures = [pool.submit(call) for call in calls]
-        try:
-            concurrent.futures.wait(futures)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = _pools.get(connection)
+    if pool is None:
+        pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
+        _pools[connection] = pool
+    futures = [pool.submit(call) for call in calls]
+    try:
+        concurrent.futures.wait(futures)
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
     return [future.result for future in futures]
+
+
+#: The threads that ask, which live as long as their connection: a host that
+#: does not answer holds up no other.
+_pools: weakref.WeakKeyDictionary[
+    Any, concurrent.futures.ThreadPoolExecutor
+] = weakref.WeakKeyDictionary()
 
 
 def _read_all(
@@ -446,7 +478,9 @@ def _read_all(
     :param read: returns None for what is of no use.
     :raises libvirt.libvirtError: if a call is denied or the connection gone.
     """
-    answers = side_by_side([functools.partial(ask, each) for each in listed])
+    answers = side_by_side(
+        connection, [functools.partial(ask, each) for each in listed]
+    )
     result: Reading[T] = Reading()
     for each, answer in zip(listed, answers, strict=True):
         try:
@@ -490,11 +524,11 @@ def _document(subject: Any, flags: int = 0) -> str:
     return str(subject.XMLDesc(flags))
 
 
-def _ask(question: Callable[[], Any], *, otherwise: bool = False) -> bool:
-    """Return the answer to a question that an old daemon does not know."""
+def _ask(question: Callable[[], Any]) -> bool:
+    """Return the answer to a question; False if the daemon is too old."""
     try:
         return bool(question())
     except libvirt.libvirtError as error:
         if error.get_error_code() in UNSUPPORTED:
-            return otherwise
+            return False
         raise

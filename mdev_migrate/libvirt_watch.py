@@ -19,7 +19,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -152,10 +152,8 @@ class Watch:
         if not found:
             return known
         before = [mdev for mdev in known.mdevs if mdev.uuid in uuids]
-        readings = [
-            libvirt_reading.find_mdev(self._connection, uuid) for uuid in uuids
-        ]
-        after = [device.mdev for r in readings for device in r.found]
+        reading = libvirt_reading.read_mdevs(self._connection, uuids=uuids)
+        after = [device.mdev for device in reading.found]
         mdevs = [mdev for mdev in known.mdevs if mdev.uuid not in uuids]
         known = replace(
             known,
@@ -166,7 +164,7 @@ class Watch:
                     for each in known.unreadable
                     if not any(map(each.may_be, uuids))
                 ),
-                *(each for r in readings for each in r.not_read),
+                *reading.not_read,
             ),
         )
         if None in found.values():
@@ -189,17 +187,7 @@ class Watch:
         self, known: model.Inventory, changed: set[str]
     ) -> model.Inventory:
         """Read parents anew whose room a change on some parents concerns."""
-        types = {
-            offered.mdev_type
-            for parent in known.parents
-            if parent.name in changed
-            for offered in parent.types
-        }
-        names = [
-            parent.name
-            for parent in known.parents
-            if any(offered.mdev_type in types for offered in parent.types)
-        ]
+        names = concerned(known.parents, changed)
         reading = libvirt_reading.read_parents(self._connection, names)
         others = (p for p in known.parents if p.name not in names)
         return replace(
@@ -238,3 +226,25 @@ class Watch:
                 *reading.not_read,
             ),
         )
+
+
+def concerned(
+    parents: Iterable[model.Parent], changed: Collection[str]
+) -> frozenset[str]:
+    """Return which parents' room a change on some parents concerns.
+
+    Those that share a type with one of them: they may be functions of the
+    same card.
+    """
+    parents = tuple(parents)
+    types = {
+        offered.mdev_type
+        for parent in parents
+        if parent.name in changed
+        for offered in parent.types
+    }
+    return frozenset(
+        parent.name
+        for parent in parents
+        if any(offered.mdev_type in types for offered in parent.types)
+    )

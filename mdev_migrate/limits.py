@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -32,6 +33,17 @@ class Limits:
     beat_s: float = 5.0
     silent_s: float = 20.0
     tries: int = 5
+
+    def pauses(self) -> Iterator[float]:
+        """Return how long to wait before each next look, in seconds.
+
+        What is not there at once is looked for ever less often, up to eight
+        times ``poll_s``.
+        """
+        pause_s = self.poll_s
+        while True:
+            yield pause_s
+            pause_s = min(1.5 * pause_s, 8 * self.poll_s)
 
 
 DEFAULT = Limits()

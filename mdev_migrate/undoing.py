@@ -27,18 +27,19 @@ def await_mdevs(host: MdevHost, uuids: frozenset[str], limits: Limits) -> None:
     :raises TargetMdevGone: if one is not within ``limits.listed_s``.
     """
     deadline = time.monotonic() + limits.listed_s
-    while uuids:
-        inventory = host.inventory()
-        missing = frozenset(
+    for pause_s in limits.pauses():
+        if not uuids:
+            return
+        inventory = host.inventory_of(uuids)
+        uuids = frozenset(
             uuid
             for uuid in uuids
             if allocation.the_mdev(inventory, uuid) is None
         )
-        if not missing:
-            return
-        if time.monotonic() >= deadline:
-            raise exception.TargetMdevGone(inventory.host, missing)
-        time.sleep(limits.poll_s)
+        if uuids and time.monotonic() >= deadline:
+            raise exception.TargetMdevGone(inventory.host, uuids)
+        if uuids:
+            time.sleep(pause_s)
 
 
 def end_claim(  # noqa: PLR0913 - how, by name
@@ -69,18 +70,20 @@ def end_claim(  # noqa: PLR0913 - how, by name
     deadline = time.monotonic() + (limits.busy_s if patient else 0)
     if unanswered:
         _await_unanswered(host, claim, limits, deadline)
-    while True:
+    problems: Problems = ()
+    for pause_s in limits.pauses():
         problems = _try(host, claim, end, busy)
         if not problems:
-            return ()
+            break
         if time.monotonic() < deadline and not all_denied(problems):
             if any(isinstance(p, exception.HostUnreachable) for p in problems):
                 _reconnect(host, limits)
-            time.sleep(limits.poll_s)
+            time.sleep(pause_s)
         elif patient and _busy(problems) - busy:
             busy |= _busy(problems)
         else:
-            return problems
+            break
+    return problems
 
 
 def _busy(problems: Problems) -> frozenset[str]:

@@ -31,7 +31,6 @@ from mdev_migrate.cli.listeners import Events, Recorder, Several
 from mdev_migrate.cli.session import Places, Session, exit_code
 from mdev_migrate.core import phases
 from mdev_migrate.core.phases import Step
-from mdev_migrate.host import Host
 from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
 
 
@@ -187,15 +186,13 @@ def _migrate(
     lines = progress.teller()
     quiet = settings.as_json and not settings.verbose
     observer = Several([*([] if quiet else [lines]), *others])
-    types = _types(hosts.source)
     try:
         with signals.stopping(lines.say) as stop:
             outcome = move(hosts, guest, how, (observer, stop))
     finally:
         lines.end()
-    pairs = outcome.target_mdevs
-    there = _types(hosts.destination.host) if pairs else {}
-    return Moved(outcome, _pick(types, pairs), _pick(there, pairs.values()))
+    pairs, types = outcome.target_mdevs, outcome.mdev_types
+    return Moved(outcome, _pick(types, pairs), _pick(types, pairs.values()))
 
 
 def move(
@@ -232,17 +229,6 @@ def not_begun(
         seconds=seconds,
         timings={Step.CONNECT: seconds},
     )
-
-
-def _types(host: Host) -> dict[str, str]:
-    """Return the type of each mdev of a host; of none if it does not say.
-
-    Only shown: what makes a host silent is the migration's to report.
-    """
-    with contextlib.suppress(exception.MdevMigrateError):
-        inventory = host.inventory()
-        return {mdev.uuid: mdev.mdev_type for mdev in inventory.mdevs}
-    return {}
 
 
 def _pick(types: dict[str, str], uuids: Iterable[str]) -> dict[str, str]:

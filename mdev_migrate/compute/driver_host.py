@@ -93,6 +93,14 @@ class DriverHost(DriverGuests):
             claims=self.claims.read(),
         )
 
+    def inventory_of(self, mdev_uuids: Collection[str]) -> model.Inventory:
+        """Return some active mdevs; see ``host.MdevHost``.
+
+        :raises LibvirtFailed: if mdevs cannot be listed.
+        """
+        mdevs = (mdev for mdev in self.mdevs() if mdev.uuid in mdev_uuids)
+        return model.Inventory(self.name, parents=(), mdevs=tuple(mdevs))
+
     def mdevs(self) -> tuple[model.Mdev, ...]:
         """Return the host's active mdevs.
 

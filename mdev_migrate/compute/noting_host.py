@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mdev_migrate import model
 from mdev_migrate.compute.driver_host import DriverHost
 
@@ -19,6 +21,10 @@ class NotingHost:
     def inventory(self) -> model.Inventory:
         """Return the host's mdevs, guests and claims."""
         return self._host.inventory()
+
+    def inventory_of(self, mdev_uuids: Collection[str]) -> model.Inventory:
+        """Return some of its mdevs."""
+        return self._host.inventory_of(mdev_uuids)
 
     def create_mdev(self, mdev: model.Mdev) -> None:
         """Create an mdev."""

@@ -247,6 +247,10 @@ def judge(mine: model.Claim, inventory: model.Inventory) -> Verdict:
     assigned = inventory.assigned()
     if any(target.mdev.uuid in assigned for target in mine.targets):
         return Verdict.GIVE_WAY
+    listed = {mdev.uuid for mdev in inventory.mdevs}
+    if any(t.mdev.uuid not in listed for t in mine.targets if not t.created):
+        # It was removed since it was chosen.
+        return Verdict.GIVE_WAY
     others = [c for c in inventory.claims.all if c.token != mine.token]
     before = [c for c in others if _is_before(c, mine)]
     if not _fits(mine, before, inventory):

@@ -26,7 +26,7 @@ from mdev_migrate.workflow.values import Destination, Options, Report
 class _Findings:
     """What both hosts said, and what was made of it so far.
 
-    :ivar here: what the source has.
+    :ivar here: the guest's mdevs, and their parents.
     :ivar there: what the destination has.
     :ivar blockers: what blocks the migration in the source's words, empty if
         nothing does; None if it could not be asked.
@@ -86,8 +86,8 @@ class GuestCheck:
                 source=source,
                 destination=destination,
                 guest=guest,
-                here=self._source.inventory(),
-                there=self._destination.host.inventory(),
+                here=self._source.inventory_of(guest.mdevs),
+                there=self._destination.host.inventory(warm=True),
             )
         except exception.MdevMigrateError:
             if all(check.result != "refused" for check in versions):
@@ -101,17 +101,25 @@ class GuestCheck:
             wanted=findings.wanted,
             plan=findings.plan,
             form=findings.form,
-            made=tuple(
-                mdev
-                for mdev in findings.here.mdevs
-                if mdev.uuid in findings.made and not mdev.persistent
-            ),
+            made=self._find_made(findings),
+            there=findings.there,
             source=source.name,
             source_uuid=source.host_uuid,
             earlier=bool(findings.there.claims.of(guest.instance_uuid)),
             estimate=findings.estimate,
             kept=findings.kept,
             notes=tuple(findings.notes),
+        )
+
+    def _find_made(self, findings: _Findings) -> tuple[model.Mdev, ...]:
+        """Return what is there of the mdevs that were made for the guest."""
+        mdevs = findings.here.mdevs
+        if not findings.made <= findings.guest.mdevs:
+            mdevs = self._source.inventory_of(findings.made).mdevs
+        return tuple(
+            mdev
+            for mdev in mdevs
+            if mdev.uuid in findings.made and not mdev.persistent
         )
 
     def _check_all(

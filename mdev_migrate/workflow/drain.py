@@ -31,7 +31,6 @@ from mdev_migrate.workflow.values import (
 #: What a look at a host answers once, and a check asks for each guest.
 _ONCE = (
     "facts",
-    "inventory",
     "find_guest",
     "live_xml",
     "inactive_xml",
@@ -50,8 +49,17 @@ class _LookedAt:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._inventory = functools.cache(host.inventory)
         for name in _ONCE:
             setattr(self, name, functools.cache(getattr(host, name)))
+
+    def inventory(self, *_kinds: object, **_how: object) -> model.Inventory:
+        """Return all that was seen, whatever is asked for."""
+        return self._inventory()
+
+    def inventory_of(self, _mdev_uuids: object) -> model.Inventory:
+        """Return all that was seen: some mdevs are among it."""
+        return self._inventory()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._host, name)

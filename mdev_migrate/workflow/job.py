@@ -77,11 +77,20 @@ class Job:
         :param stopping: says when it is.
         :returns: why it must be aborted; None if it ended by itself.
         """
-        while not self.ended.wait(self._limits.poll_s):
+        while not self.ended.wait(self._pause_s()):
             reason = stopping.reason() or self._look()
             if reason is not None:
                 return reason
         return None
+
+    def _pause_s(self) -> float:
+        """Return how long to wait for the end before the next look.
+
+        The longer a job takes, the less often it is looked at.
+        """
+        elapsed = time.monotonic() - self._started
+        poll_s = self._limits.poll_s
+        return min(max(poll_s, elapsed / 20), 4 * poll_s)
 
     def _look(self) -> str | None:
         """Report how far the job is; return why it is to be aborted."""

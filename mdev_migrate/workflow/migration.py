@@ -156,6 +156,7 @@ class GuestMigration:
             report.form,
             entering=self._enter,
             warn=self._warn,
+            seen=report.there,
         )
         clearing = Clearing(
             self._source,
@@ -244,6 +245,9 @@ class GuestMigration:
             with self._undone_on_failure(kept, limit):
                 self._outcome.target_mdevs = targets
                 starts = durable.starts_with_host(self._source, report.guest)
+                for want in report.wanted:
+                    for mdev in (want.source_uuid, targets[want.source_uuid]):
+                        self._outcome.mdev_types[mdev] = want.mdev_type
                 journey = self._prepare(report, kept.claim, targets, limit)
                 kept.advance(Step.MIGRATE)
                 self._enter(Step.MIGRATE)

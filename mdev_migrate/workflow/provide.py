@@ -37,6 +37,7 @@ class Provider:
     :param form: of its domains.
     :param entering: is told each step before it is tried.
     :param warn: is told what a human should know.
+    :param seen: what the host was seen to have before.
     """
 
     def __init__(  # noqa: PLR0913 - facts by name
@@ -48,6 +49,7 @@ class Provider:
         *,
         entering: Callable[[Step], None],
         warn: Callable[[str], None] = lambda _: None,
+        seen: model.Inventory | None = None,
     ) -> None:
         self._place = place
         self._host = place.host
@@ -57,6 +59,7 @@ class Provider:
         self._form = form
         self._entering = entering
         self._warn = warn
+        self._first = self._seen = seen
         self._watch = Watch(place.limits)
         self._avoid: set[allocation.Avoided] = set()
         self._spoiled: set[str] = set()
@@ -111,7 +114,8 @@ class Provider:
         """
         for losses in itertools.count():
             time.sleep(_backoff_s(losses) * self._limits.poll_s)
-            inventory = self._host.inventory()
+            inventory = self._first or self._look()
+            self._first = None
             if self._is_second(inventory.claims):
                 self._wait_for_others(inventory.claims)
                 continue
@@ -125,6 +129,11 @@ class Provider:
             if kept is not None:
                 return kept, plan
         raise AssertionError  # It counts for ever.
+
+    def _look(self) -> model.Inventory:
+        """Look at the host; what was seen before need not be read again."""
+        self._seen = self._host.inventory(since=self._seen)
+        return self._seen
 
     def _is_second(self, claims: model.Claims) -> bool:
         """Tell whether somebody else is about to claim for this guest.
@@ -210,7 +219,7 @@ class Provider:
     def _judge(self, claim: model.Claim) -> Verdict:
         """Return whether a claim stands, waiting for others that give way."""
         while True:
-            inventory = self._host.inventory()
+            inventory = self._look()
             verdict = claim_life.judge(claim, inventory)
             if verdict is not Verdict.WAIT:
                 return verdict

@@ -171,6 +171,7 @@ class Report:
     :ivar kept: UUIDs of mdevs that only its inactive XML names, and that the
         source does not list: they are left as they are.
     :ivar notes: what is no reason to refuse it, and should be known.
+    :ivar there: what the destination was seen to have.
     """
 
     guest: model.Guest
@@ -185,6 +186,7 @@ class Report:
     source_uuid: str = ""
     kept: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    there: model.Inventory | None = None
 
     @property
     def allowed(self) -> bool:
@@ -237,6 +239,7 @@ class Outcome:
 
     :ivar target_mdevs: target mdev UUID by source mdev UUID; of a failed
         migration, what was tried.
+    :ivar mdev_types: type of each of these mdevs, by its UUID.
     :ivar downtime_ms: as libvirt measured it; None if it did not say.
     :ivar bytes_moved: of RAM, disks and devices, likewise.
     :ivar last_seen: the last look at the job; None if there was none.
@@ -248,6 +251,7 @@ class Outcome:
     instance_uuid: str | None = None
     result: Literal["migrated", "refused", "failed"] = "failed"
     target_mdevs: dict[str, str] = field(default_factory=dict)
+    mdev_types: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     downtime_ms: int | None = None
     bytes_moved: int | None = None

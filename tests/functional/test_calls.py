@@ -57,7 +57,7 @@ def calls(world: World) -> dict[str, int]:
     """Return how many calls each host got, but for the opening."""
     count = {"host-a": 0, "host-b": 0}
     for call in world.group.faults.calls:
-        count[call.host] += call.name != "open"
+        count[call.host] += call.name not in ("open", "jobStats")
     return count
 
 
@@ -76,4 +76,41 @@ def test_list(large):
 
     assert large.run("list").code == 0
 
-    assert calls(large)["host-a"] <= 12 + mdevs + 2 * (guests + 1)
+    assert calls(large)["host-a"] <= 8 + mdevs + 2 * (guests + 1)
+
+
+def bound(world: World, *, more_guests: int = 0) -> int:
+    """Return how many calls a check may make to one host."""
+    parents, mdevs, guests = world.size
+    return 12 + parents + mdevs + 2 * (guests + more_guests)
+
+
+def test_check(large):
+    """Each host is looked at once, and the source for the guest alone."""
+    assert large.run("check", "vm", "--to", large.there).code == 0
+
+    found = calls(large)
+    assert found["host-a"] <= bound(large, more_guests=1)
+    assert found["host-a"] <= 18
+    assert found["host-b"] <= bound(large)
+
+
+def test_plan(large):
+    """A plan is a check, and one more document for what would change."""
+    assert large.run("plan", "vm", "--to", large.there).code == 0
+
+    found = calls(large)
+    assert found["host-a"] <= 19
+    assert found["host-b"] <= bound(large)
+
+
+def test_migrate(large):
+    """What was seen is not read again: 40 calls more, on either side.
+
+    Looks at the job are not counted.
+    """
+    assert large.run("migrate", "vm", "--to", large.there).code == 0
+
+    found = calls(large)
+    assert found["host-a"] <= 18 + 40
+    assert found["host-b"] <= bound(large) + 40

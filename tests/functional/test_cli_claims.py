@@ -350,6 +350,7 @@ READING = {
     "getLibVersion",
     "getCapabilities",
     "listAllDevices",
+    "nodeDeviceLookupByName",
     "listAllDomains",
     "lookupByName",
     "lookupByUUIDString",

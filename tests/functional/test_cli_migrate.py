@@ -302,8 +302,8 @@ class TestNotMigrated:
             if step.phase == "finish":
                 for number in range(1, 200):
                     world.group.faults.on(
-                        "isActive",
-                        lambda _link, _call: 0,
+                        "state",
+                        lambda _link, _call: [libvirt.VIR_DOMAIN_SHUTOFF, 0],
                         host="host-b",
                         nth=number,
                     )
@@ -553,4 +553,6 @@ class TestDemo:
         found = answer.json
         assert (answer.code, found["result"]) == (1, "failed")
         assert found["error"]["code"] == "migration-aborted"
-        assert len(found["target_mdev_types"]) == 1
+        assert found["target_mdev_types"].keys() == {
+            *found["target_mdevs"].values()
+        }

@@ -82,7 +82,7 @@ def test_silent_peer_is_noticed(monkeypatch: pytest.MonkeyPatch):
 
 
 class _Claiming(Silent):
-    """Does something when the target mdevs are about to be claimed."""
+    """Does something when target mdevs are about to be claimed at first."""
 
     def __init__(self, then: Callable[[], None]) -> None:
         self._then = then
@@ -90,7 +90,8 @@ class _Claiming(Silent):
     def step(self, step: Step, detail: str) -> None:
         """Listen for one step."""
         if step is Step.CLAIM:
-            self._then()
+            then, self._then = self._then, lambda: None
+            then()
 
 
 def test_taken_between_look_and_claim():

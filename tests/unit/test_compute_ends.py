@@ -439,15 +439,15 @@ class TestLate:
         """So it is if it gives up while the mdevs are waited for."""
         which = standin.instance()
         host = claimed.destination.mdev_compute.host
-        inventory = host.inventory
+        inventory_of = host.inventory_of
 
-        def give_up():
-            host.inventory = inventory
+        def give_up(_uuids):
+            host.inventory_of = inventory_of
             claimed.roll_back(which, claimed.data)
             return found
 
-        found = inventory()
-        host.inventory = give_up
+        found = host.inventory()
+        host.inventory_of = give_up
 
         with pytest.raises(standin.Refused, match="claim-lost"):
             claimed.prepare(which, claimed.data)
