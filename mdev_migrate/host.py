@@ -70,7 +70,7 @@ class Claims(Protocol):
 
 
 class MdevHost(Protocol):
-    """A host whose mdevs can be made and removed.
+    """A host whose claims and mdevs can be undone.
 
     Every method raises :class:`~mdev_migrate.exception.HostUnreachable` if
     the connection is gone, and
@@ -94,14 +94,6 @@ class MdevHost(Protocol):
         """
         ...
 
-    def create_mdev(self, mdev: model.Mdev) -> None:
-        """Create an mdev, and define it too if it is to be persistent.
-
-        :raises MdevCreationFailed: with nothing of it left behind.
-        :raises TargetMdevGone: if it was made, and is not listed (yet).
-        """
-        ...
-
     def remove_mdev(self, mdev: model.Mdev) -> bool:
         """Destroy an mdev, and undefine it too if it is persistent.
 
@@ -117,7 +109,7 @@ class MdevHost(Protocol):
 
         :raises MdevBusy: if something uses it: it is never forced.
         :raises MdevCreationFailed: if it could not be created again.
-        :raises TargetMdevGone: as :meth:`create_mdev` does.
+        :raises TargetMdevGone: if it was, and is not listed (yet).
         """
         ...
 
@@ -128,6 +120,14 @@ class MdevHost(Protocol):
 
 class Host(MdevHost, Protocol):
     """A host as the stand-alone workflow sees it."""
+
+    def create_mdev(self, mdev: model.Mdev) -> None:
+        """Create an mdev, and define it too if it is to be persistent.
+
+        :raises MdevCreationFailed: with nothing of it left behind.
+        :raises TargetMdevGone: if it was made, and is not listed (yet).
+        """
+        ...
 
     @property
     def uri(self) -> str:

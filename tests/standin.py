@@ -27,7 +27,7 @@ from mdev_migrate.compute.boots import BOOTS, while_booting
 from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.driver import MdevLiveMigrationMixin
 from mdev_migrate.core import claim_xml
-from tests import builders
+from tests import builders, migrate_data
 
 #: Short, so that no test waits; long enough for a few tries.
 LIMITS = limits.Limits(listed_s=0.2, busy_s=0.1, poll_s=0.001)
@@ -47,7 +47,7 @@ class StockError(Exception):
 
 
 @base.VersionedObjectRegistry.register_if(False)
-class MigrateData(objects.LibvirtLiveMigrateData):
+class MigrateData(migrate_data.LibvirtLiveMigrateData):
     """Our fields, and those of Nova's that the mixin looks at."""
 
     fields: ClassVar[dict[str, Any]] = {

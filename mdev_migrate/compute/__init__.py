@@ -3,7 +3,7 @@
 
 import importlib.util
 
-_NEEDED = ("oslo_config", "oslo_log", "oslo_utils", "oslo_versionedobjects")
+_NEEDED = ("oslo_config", "oslo_log", "oslo_versionedobjects")
 
 _missing = [name for name in _NEEDED if not importlib.util.find_spec(name)]
 if _missing:

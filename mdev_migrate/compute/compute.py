@@ -162,8 +162,7 @@ class MdevCompute:
     def _check_destination_answer(migrate_data: Any) -> None:
         needed = f"{objects.MDEV_VERSION} with its mdev fields"
         found = str(migrate_data.VERSION)
-        numbers = [int(part) for part in found.split(".")]
-        if numbers < [int(part) for part in objects.MDEV_VERSION.split(".")]:
+        if objects.is_older(found, objects.MDEV_VERSION):
             raise exception.PeerTooOld(
                 "the destination", f"version {found}", needed
             )

@@ -248,26 +248,5 @@ class DriverHost(DriverGuests):
                 ) from error
             LOG.debug("mdev %s is gone, but: %s", mdev.uuid, error)
 
-    def create_mdev(self, mdev: model.Mdev) -> None:
-        """Create an mdev of the type that its parent is set up for.
-
-        :raises MdevCreationFailed: if it could not be created.
-        """
-        try:
-            created = self._driver._create_new_mediated_device(
-                mdev.parent, uuid=mdev.uuid
-            )
-        except Exception as error:
-            raise self._not_created(mdev, str(error)) from error
-        if created is None:
-            raise self._not_created(mdev, "no instance is available")
-
-    def _not_created(
-        self, mdev: model.Mdev, reason: str
-    ) -> exception.MdevCreationFailed:
-        return exception.MdevCreationFailed(
-            self.name, mdev.uuid, mdev.mdev_type, mdev.parent, reason
-        )
-
     def reconnect(self) -> None:
         """Do nothing: Nova's host opens its connection anew by itself."""

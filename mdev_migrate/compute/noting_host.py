@@ -26,10 +26,6 @@ class NotingHost:
         """Return some of its mdevs."""
         return self._host.inventory_of(mdev_uuids)
 
-    def create_mdev(self, mdev: model.Mdev) -> None:
-        """Create an mdev."""
-        self._host.create_mdev(mdev)
-
     def remove_mdev(self, mdev: model.Mdev) -> bool:
         """Remove an mdev."""
         removed = self._host.remove_mdev(mdev)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from oslo_utils import versionutils
-from oslo_versionedobjects import base, fields
-from oslo_versionedobjects import exception as ovo_exception
+from oslo_versionedobjects import fields
 
-from mdev_migrate import exception
+from mdev_migrate import exception, model
 from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.core import wire
 
@@ -30,8 +28,9 @@ MDEV_FIELDS: dict[str, fields.Field[Any]] = {
 }
 
 
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(versionutils.convert_version_to_tuple(version))
+def is_older(version: str, other: str) -> bool:
+    """Tell whether a version of an object, as ``1.10``, is before another."""
+    return model.Version.parse(version) < model.Version.parse(other)
 
 
 def drop_mdev_fields(primitive: dict[str, Any], target_version: str) -> None:
@@ -40,55 +39,9 @@ def drop_mdev_fields(primitive: dict[str, Any], target_version: str) -> None:
     :param primitive: the object's fields; changed in place.
     :param target_version: as in ``1.10``.
     """
-    if _number(target_version) < _number(MDEV_VERSION):
+    if is_older(target_version, MDEV_VERSION):
         for name in MDEV_FIELDS:
             primitive.pop(name, None)
-
-
-@base.VersionedObjectRegistry.register_if(False)
-class LibvirtLiveMigrateData(base.VersionedObject):
-    """What two hosts tell each other about a live migration, without Nova.
-
-    It stays out of the registry of objects: that is one for the whole
-    process, and Nova's own class of the same name must keep its place.
-
-    :ivar dst_supports_mdev_live_migration: the destination can receive a
-        guest with mdevs.
-    :ivar source_mdev_types: mdev type by source mdev UUID.
-    :ivar target_mdevs: target mdev UUID by source mdev UUID.
-    """
-
-    # Version 1.10: without mdevs
-    # Version 1.11: the three fields for mdevs
-    VERSION = MDEV_VERSION
-    OBJ_SERIAL_NAMESPACE = "nova_object"
-    OBJ_PROJECT_NAMESPACE = "nova"
-
-    fields = MDEV_FIELDS
-
-    @classmethod
-    def obj_class_from_name(
-        cls, objname: str, objver: str
-    ) -> type[LibvirtLiveMigrateData]:
-        """Return the class that a primitive is read with: this one.
-
-        :raises UnsupportedObjectError: if it is of another name.
-        :raises IncompatibleObjectVersion: if it is of a newer version.
-        """
-        if objname != cls.obj_name():
-            raise ovo_exception.UnsupportedObjectError(objtype=objname)
-        if _number(objver) > _number(cls.VERSION):
-            raise ovo_exception.IncompatibleObjectVersion(
-                objname=objname, objver=objver, supported=cls.VERSION
-            )
-        return cls
-
-    def obj_make_compatible(
-        self, primitive: dict[str, Any], target_version: str
-    ) -> None:
-        """Drop what a version does not know, for an older peer."""
-        super().obj_make_compatible(primitive, target_version)
-        drop_mdev_fields(primitive, target_version)
 
 
 def field(migrate_data: Any, name: str) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from nova.objects import base, migrate_data
-from oslo_utils import versionutils
 
 from mdev_migrate.compute import objects
 
@@ -22,10 +21,6 @@ _STOCK_VERSION = "1.10"
 
 class ObjectConflict(Exception):
     """This Nova's migrate data cannot be extended."""
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(versionutils.convert_version_to_tuple(version))
 
 
 def extend(cls: Any = migrate_data.LibvirtLiveMigrateData) -> None:
@@ -77,8 +72,8 @@ def _to_primitive(stock: Any) -> Any:
         silent = not any(
             self.obj_attr_is_set(name) for name in objects.MDEV_FIELDS
         )
-        if silent and _number(primitive[_VERSION_KEY]) > _number(
-            _STOCK_VERSION
+        if silent and objects.is_older(
+            _STOCK_VERSION, primitive[_VERSION_KEY]
         ):
             primitive[_VERSION_KEY] = _STOCK_VERSION
         return primitive

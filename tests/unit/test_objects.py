@@ -10,6 +10,7 @@ from oslo_versionedobjects import exception as ovo_exception
 from mdev_migrate import exception
 from mdev_migrate.compute import objects
 from tests import builders
+from tests.migrate_data import LibvirtLiveMigrateData
 
 ONE, TWO = builders.uuid(1), builders.uuid(2)
 TYPES = {ONE: "nvidia-11"}
@@ -17,7 +18,7 @@ TARGETS = {ONE: TWO}
 
 
 def _full():
-    return objects.LibvirtLiveMigrateData(
+    return LibvirtLiveMigrateData(
         dst_supports_mdev_live_migration=True,
         source_mdev_types=TYPES,
         target_mdevs=TARGETS,
@@ -33,11 +34,14 @@ class TestWire:
         Made as oslo.versionedobjects makes it: from the fields, and from
         the remotable methods, of which there are none.
         """
-        facts = (sorted(objects.LibvirtLiveMigrateData.fields.items()), [])
+        facts = (
+            sorted(LibvirtLiveMigrateData.fields.items()),
+            [],
+        )
         digest = hashlib.md5(repr(facts).encode(), usedforsecurity=False)
 
         assert (
-            f"{objects.LibvirtLiveMigrateData.VERSION}-{digest.hexdigest()}"
+            f"{LibvirtLiveMigrateData.VERSION}-{digest.hexdigest()}"
             == "1.11-16b8a60395414339b958e711b5e80a3f"
         )
 
@@ -63,13 +67,13 @@ class TestWire:
         """What was sent is what is read."""
         sent = _full().obj_to_primitive()
 
-        read = objects.LibvirtLiveMigrateData.obj_from_primitive(sent)
+        read = LibvirtLiveMigrateData.obj_from_primitive(sent)
 
         again = read.obj_to_primitive()
         for primitive in (sent, again):
             # A set: oslo.versionedobjects sorts it from 3.0 on.
             primitive["nova_object.changes"].sort()
-        assert type(read) is objects.LibvirtLiveMigrateData
+        assert type(read) is LibvirtLiveMigrateData
         assert again == sent
 
     @pytest.mark.parametrize("version", ["1.10", "1.9", "1.0"])
@@ -92,10 +96,10 @@ class TestWire:
     @pytest.mark.parametrize("version", ["1.10", "1.9"])
     def test_older_primitive(self, version):
         """It is read, keeps its version, and says nothing of mdevs."""
-        sent = objects.LibvirtLiveMigrateData().obj_to_primitive()
+        sent = LibvirtLiveMigrateData().obj_to_primitive()
         sent["nova_object.version"] = version
 
-        read = objects.LibvirtLiveMigrateData.obj_from_primitive(sent)
+        read = LibvirtLiveMigrateData.obj_from_primitive(sent)
 
         assert version == read.VERSION
         assert objects.received_source_mdev_types(read) is None
@@ -107,7 +111,7 @@ class TestWire:
         sent["nova_object.version"] = version
 
         with pytest.raises(ovo_exception.IncompatibleObjectVersion):
-            objects.LibvirtLiveMigrateData.obj_from_primitive(sent)
+            LibvirtLiveMigrateData.obj_from_primitive(sent)
 
     def test_another_object(self):
         """An object of another name is not taken for one of ours."""
@@ -115,7 +119,7 @@ class TestWire:
         sent["nova_object.name"] = "HyperVLiveMigrateData"
 
         with pytest.raises(ovo_exception.UnsupportedObjectError):
-            objects.LibvirtLiveMigrateData.obj_from_primitive(sent)
+            LibvirtLiveMigrateData.obj_from_primitive(sent)
 
     def test_registry(self):
         """It is one for the process, and Nova's own class has its place."""
@@ -129,7 +133,7 @@ class TestMembership:
 
     def test_nothing_set(self):
         """An unset field is no member, and reading it is an error."""
-        data = objects.LibvirtLiveMigrateData()
+        data = LibvirtLiveMigrateData()
 
         assert [name for name in objects.MDEV_FIELDS if name in data] == []
         with pytest.raises(NotImplementedError):
@@ -137,7 +141,7 @@ class TestMembership:
 
     def test_empty(self):
         """A set field is one, however empty."""
-        data = objects.LibvirtLiveMigrateData(source_mdev_types={})
+        data = LibvirtLiveMigrateData(source_mdev_types={})
 
         assert "source_mdev_types" in data
         assert objects.received_source_mdev_types(data) == {}
@@ -152,7 +156,7 @@ class TestMembership:
     )
     def test_destination_supports(self, facts, said):
         """Only what was said counts."""
-        data = objects.LibvirtLiveMigrateData(**facts)
+        data = LibvirtLiveMigrateData(**facts)
 
         assert objects.destination_supports(data) is said
 
@@ -167,7 +171,7 @@ class TestReceived:
 
     def test_nothing(self):
         """A guest without mdevs has neither."""
-        data = objects.LibvirtLiveMigrateData()
+        data = LibvirtLiveMigrateData()
 
         assert objects.received_target_mdevs(data) == {}
 
@@ -183,7 +187,7 @@ class TestReceived:
     )
     def test_not_one_for_each(self, facts):
         """One target for each source mdev, or nothing goes on."""
-        data = objects.LibvirtLiveMigrateData(**facts)
+        data = LibvirtLiveMigrateData(**facts)
 
         with pytest.raises(exception.MigrateDataInvalid):
             objects.received_target_mdevs(data)
