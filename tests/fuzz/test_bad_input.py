@@ -2,7 +2,7 @@
 """Does nothing but our own errors come of what others send?
 
 Guests, hosts and peers write documents that this package reads. Captured
-ones are cut, doubled and overwritten here; the ledger has its own tests.
+ones are cut, doubled and overwritten here; claims have tests of their own.
 """
 
 from __future__ import annotations
