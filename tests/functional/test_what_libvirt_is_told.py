@@ -9,8 +9,6 @@ import pytest
 from lxml import etree
 
 from mdev_migrate import libvirt_host, testing
-from mdev_migrate.core.phases import Step
-from mdev_migrate.workflow import Silent
 from tests import builders, scenes
 from tests.functional.conftest import World
 
@@ -81,35 +79,29 @@ def test_silent_peer_is_noticed(monkeypatch: pytest.MonkeyPatch):
     assert 0 < interval_s * count <= 60
 
 
-class _Claiming(Silent):
-    """Does something when target mdevs are about to be claimed at first."""
-
-    def __init__(self, then: Callable[[], None]) -> None:
-        self._then = then
-
-    def step(self, step: Step, detail: str) -> None:
-        """Listen for one step."""
-        if step is Step.CLAIM:
-            then, self._then = self._then, lambda: None
-            then()
-
-
 def test_taken_between_look_and_claim():
-    """An mdev that a guest got just before the claim is no target."""
+    """An mdev that a guest got just before the claim is no target.
+
+    It is seen before anything is sent, and not by libvirt's refusal.
+    """
     scene = scenes.Scene(spare_types=["mtty-1"])
     (taken,) = scene.there.mdevs()
 
-    def take(_link: object, list_guests: Callable[[], Any]) -> Any:
-        """Let a guest have the spare as soon as the guests were listed."""
-        listed = list_guests()
+    def take(_link: object, define: Callable[[], Any]) -> Any:
+        """Let a guest have the spare as it is about to be claimed."""
         scene.there.add_guest("other", builders.uuid(0xA0), [taken])
-        return listed
+        return define()
 
-    def look_out() -> None:
-        scene.group.faults.on("listAllDomains", take, host="host-b")
+    scene.group.faults.on("defineXML", take, host="host-b")
 
-    outcome = scene.migrate(observer=_Claiming(look_out))
+    outcome = scene.migrate()
 
+    sent = [
+        request
+        for request in scene.here.requests
+        if request.peer_uri in scene.there.uris
+    ]
+    assert len(sent) == 1
     assert scene.there.used_mdevs()[taken] == "other"
     assert outcome.result == "migrated", outcome.error
     assert taken not in outcome.target_mdevs.values()
