@@ -470,15 +470,18 @@ def _started(defined: model.Mdev) -> model.Mdev:
     return replace(defined, active=True, persistent=False, autostart=False)
 
 
-def refused_together(plan: AllocationPlan, uuid: str) -> Avoided:
-    """Return what to avoid after an mdev of a plan could not be created.
+def refused_together(create: Sequence[model.Mdev], uuid: str) -> Avoided:
+    """Return what to avoid after an mdev could not be created.
 
     That is its type with those created on its parent before it: a parent
     that serves one type at a time refuses neither alone.
+
+    :param create: in the order in which they were to be created.
+    :param uuid: of the one that could not be.
     """
-    uuids = [mdev.uuid for mdev in plan.create]
-    failed = plan.create[uuids.index(uuid)]
-    tried = plan.create[: uuids.index(uuid) + 1]
+    uuids = [mdev.uuid for mdev in create]
+    failed = create[uuids.index(uuid)]
+    tried = create[: uuids.index(uuid) + 1]
     return failed.parent, tuple(
         sorted(m.mdev_type for m in tried if m.parent == failed.parent)
     )

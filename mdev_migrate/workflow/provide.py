@@ -94,7 +94,7 @@ class Provider:
         while True:
             self._entering(Step.CLAIM)
             try:
-                kept, plan = self._claim()
+                kept = self._claim()
             except exception.TooFewMdevs:
                 if self._failure is None:
                     raise
@@ -103,11 +103,12 @@ class Provider:
             if failure is None:
                 return kept
             self._failure = failure
-            self._avoid.add(allocation.refused_together(plan, failure.uuid))
+            create = [t.mdev for t in kept.claim.targets if t.created]
+            self._avoid.add(allocation.refused_together(create, failure.uuid))
 
     # Claiming ---------------------------------------------------------
 
-    def _claim(self) -> tuple[KeptClaim, allocation.AllocationPlan]:
+    def _claim(self) -> KeptClaim:
         """Choose and claim until it stands.
 
         Whoever loses waits for a moment that is not that of other losers.
@@ -127,7 +128,7 @@ class Provider:
                 continue
             kept = self._define(plan)
             if kept is not None:
-                return kept, plan
+                return kept
         raise AssertionError  # It counts for ever.
 
     def _look(self) -> model.Inventory:

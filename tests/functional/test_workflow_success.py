@@ -2,6 +2,7 @@
 """Does a guest arrive on target mdevs like those that it left?"""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -336,8 +337,12 @@ def _shared(name):
     return testing.SharedParent(name, offered, 12)
 
 
-def test_room_that_was_promised_too_much_is_planned_around():
-    """Where the numbers told too little, creation tells: another card."""
+@pytest.mark.parametrize("step", [1, -1])
+def test_room_that_was_promised_too_much_is_planned_around(step):
+    """Where the numbers told too little, creation tells: another card.
+
+    Whichever of the mdevs is the one that was created last and refused.
+    """
     kinds = ["nvidia-1", "nvidia-6", "nvidia-6"]
     scene = scenes.Scene(
         kinds,
@@ -351,8 +356,13 @@ def test_room_that_was_promised_too_much_is_planned_around():
             _shared("pci_0000_03_00_0"),
         ],
     )
+    uuids = map(builders.uuid, itertools.count(0xF00, step))
 
-    outcome = scene.migrate()
+    outcome = GuestMigration(
+        scene.host(scene.here),
+        replace(scene.destination(), mint=lambda: next(uuids)),
+        "vm",
+    ).run()
 
     assert scene.missed(outcome) == []
 

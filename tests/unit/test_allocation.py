@@ -355,16 +355,14 @@ class TestCreate:
 
     def test_refused_together(self):
         """The type that failed, with what was created there before it."""
-        plan = allocation.AllocationPlan(
-            create=(
-                builders.mdev(1, "u", "a"),
-                builders.mdev(2, "t", "b"),
-                builders.mdev(3, "t", "a"),
-                builders.mdev(4, "v", "a"),
-            )
-        )
+        create = [
+            builders.mdev(1, "u", "a"),
+            builders.mdev(2, "t", "b"),
+            builders.mdev(3, "t", "a"),
+            builders.mdev(4, "v", "a"),
+        ]
 
-        avoided = allocation.refused_together(plan, builders.uuid(3))
+        avoided = allocation.refused_together(create, builders.uuid(3))
 
         assert avoided == ("a", ("t", "u"))
 
