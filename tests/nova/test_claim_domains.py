@@ -78,6 +78,20 @@ class TestClaimDomains(base.MdevComputesTestCase):
         self.assertEqual(before, self.target_host.claim_domains())
         self._arrive(held)
 
+    def test_boot_after_it_was_removed(self) -> None:
+        """A boot is not given what a running migration holds."""
+        held = self._leave()
+        domains = self.target_host.connection._vms
+        for name in [n for n in domains if n.startswith("mdev-claim-")]:
+            del domains[name]
+
+        booted = self.boot(host="destination")
+
+        own = self.guest_mdevs("destination", booted)
+        self.assertEqual(1, len(own))
+        self.assertTrue(set(own).isdisjoint(held.target_mdevs))
+        self._arrive(held)
+
     def test_new_service(self) -> None:
         """It may start on a host that has nothing but claims."""
         held = self._leave()

@@ -8,10 +8,12 @@ releases are named where not all of 29 to 34 are meant.
 from __future__ import annotations
 
 import threading
+import unittest
 from typing import Any
 
 import fixtures
 from nova import exception
+from nova.compute import rpcapi
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt.libvirt import driver as libvirt_driver
 
@@ -65,6 +67,42 @@ class TestRaces(base.MdevComputesTestCase):
             for mdev in migration.target_mdevs
         ]
         self.assertEqual(2, len(set(targets)), targets)
+
+    @unittest.skipIf(base.STOCK, "asks for the mixin's answer")
+    def test_two_checks(self):
+        """One guest that is checked twice at once is answered alike.
+
+        Whichever answer is used, the other check has not removed it.
+        """
+        server = self.boot()
+        answers: list[Any] = []
+        check = rpcapi.ComputeAPI.check_can_live_migrate_destination
+
+        def check_twice(*args: Any, **kwargs: Any) -> Any:
+            def ask() -> None:
+                answers.append(check(*args, **kwargs))
+
+            threads = [threading.Thread(target=ask) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return answers[0]
+
+        with fixtures.MonkeyPatch(
+            "nova.compute.rpcapi.ComputeAPI"
+            ".check_can_live_migrate_destination",
+            check_twice,
+        ):
+            status = self.run_migration(server)
+
+        self.assertEqual("completed", status)
+        first, second = (answer.target_mdevs for answer in answers)
+        self.assertEqual(first, second)
+        self.assertEqual(list(first.values()), self.target_host.created)
+        self.assertEqual(
+            list(first.values()), self.guest_mdevs("destination", server)
+        )
 
     def test_boot_and_migration(self):
         """A guest being booted keeps a migration off its mdev."""
