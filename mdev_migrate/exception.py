@@ -11,7 +11,7 @@
     |   |-- GuestMdevNotListed, GuestMdevUnreadable
     |   |-- GuestMdevTwice, GuestMdevByOptions, MdevUnderTwoParents
     |   |-- GuestHasViommu, MigrationBlocked
-    |   |-- MdevTypeMissing, MdevTypeNotEnabled
+    |   |-- MdevTypeMissing, MdevTypeNotEnabled, MdevTypeDiffers
     |   |-- DeviceApiMissing, TooFewMdevs
     |   |-- TargetMdevMissing, TargetMdevsRaced, TargetUnusable
     |   |-- GuestMdevsChanged
@@ -27,7 +27,9 @@
     |   |-- KernelUnknown, VendorKernelUnknown
     |   |-- BlockersUnknown, HostUuidUnknown, PartlyUnreadable
     |-- MigrationError           failed midway; rolled back
-    |   |-- MdevCreationFailed, TargetMdevGone
+    |   |-- MdevCreationFailed
+    |   |   |-- MdevctlMissing
+    |   |-- TargetMdevGone
     |   |-- MigrationFailed
     |   |   |-- MigrationDenied, TargetMdevTaken
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost, GuestStopped
@@ -605,6 +607,32 @@ class MdevTypeNotEnabled(PreCheckError):
 
 
 @dataclass(eq=False)
+class MdevTypeDiffers(PreCheckError):
+    """A type's id means another profile on the destination.
+
+    Types are numbered by their driver: another version of it, or another
+    card, may give a number to something else.
+    """
+
+    code = "mdev-type-differs"
+    hint = (
+        "compare 'mdev-migrate types' of both hosts; if you know that it is "
+        "the same profile, name the target with --target"
+    )
+
+    host: str
+    mdev_type: str
+    found: frozenset[str]
+    needed: str
+
+    def __str__(self) -> str:
+        return (
+            f"destination host {self.host}: mdev type {self.mdev_type} is "
+            f"{_join(self.found)} there, {self.needed} needed"
+        )
+
+
+@dataclass(eq=False)
 class DeviceApiMissing(PreCheckError):
     """The destination offers the type, but with another device API."""
 
@@ -1007,7 +1035,10 @@ class MdevCreationFailed(MigrationError):
     """The destination could not create a target mdev."""
 
     code = "mdev-creation-failed"
-    hint = "is mdevctl installed there, and the parent's driver healthy?"
+    hint = (
+        "look for the reason in that host's kernel log: a card may serve "
+        "fewer mdevs, or fewer kinds of them, than its functions offer"
+    )
 
     host: str
     uuid: str
@@ -1021,6 +1052,26 @@ class MdevCreationFailed(MigrationError):
             f"{self.mdev_type} could not be created on {self.parent}: "
             f"{self.reason}"
         )
+
+
+class MdevctlMissing(MdevCreationFailed):
+    """libvirt on the destination could not run mdevctl: no parent will do."""
+
+    code = "mdevctl-missing"
+    hint = (
+        "install mdevctl on that host, where its libvirt daemon finds it and "
+        "may run it: libvirt creates mdevs with it"
+    )
+
+
+def creation_failed(
+    host: str, uuid: str, mdev_type: str, parent: str, reason: str
+) -> MdevCreationFailed:
+    """Return the error for an mdev that could not be created."""
+    kind = MdevCreationFailed
+    if hints.tells_of_no_mdevctl(reason):
+        kind = MdevctlMissing
+    return kind(host, uuid, mdev_type, parent, reason)
 
 
 @dataclass(eq=False)

@@ -162,6 +162,24 @@ JOURNEYS: Sequence[Hint] = (
 )
 
 
+#: How libvirt, a child of it or a shell says that mdevctl cannot be run.
+_NO_MDEVCTL = re.compile(
+    r"(cannot|could not|unable to|failed to) (find|execute|run)\b[^:]*mdevctl"
+    r"|mdevctl\W?( in path)?: [^:]*(not found|no such file)"
+    r"|mdevctl[^:]* not (found|installed)",
+    re.IGNORECASE,
+)
+
+
+def tells_of_no_mdevctl(reason: str) -> bool:
+    """Tell whether mdevctl could not be run: no mdev can be created then.
+
+    >>> tells_of_no_mdevctl("Cannot find 'mdevctl' in path: No such file")
+    True
+    """
+    return _NO_MDEVCTL.search(reason) is not None
+
+
 def find(known: Sequence[Hint], reason: str) -> str | None:
     """Return what to do about a reason, None if it is not known.
 

@@ -502,7 +502,7 @@ class LibvirtHost:
                 # Made, but udev has not told libvirt of it within its limit.
                 gone = frozenset({mdev.uuid})
                 raise exception.TargetMdevGone(self.name, gone) from error
-            raise exception.MdevCreationFailed(
+            raise exception.creation_failed(
                 self.name,
                 mdev.uuid,
                 mdev.mdev_type,

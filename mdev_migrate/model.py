@@ -102,10 +102,13 @@ class Parent:
     """A device that mdevs are cut from.
 
     :ivar name: libvirt's name of it, as in ``pci_0000_06_00_0``.
+    :ivar card: what its functions have in common, as ``0000:06:00``; empty
+        if it is alone.
     """
 
     name: str
     types: tuple[MdevType, ...]
+    card: str = ""
 
     def offer(self, mdev_type: str) -> MdevType | None:
         """Return how this parent offers a type, or None if it does not."""
@@ -154,6 +157,8 @@ class WantedMdev:
     """What a source mdev asks of its target mdev.
 
     :ivar source_uuid: UUID of the source mdev.
+    :ivar type_name: what the vendor calls the type on the source; empty if
+        the source did not say.
     :ivar device_api: what the guest's XML asks for; None if the source did
         not say, as over Nova's RPC.
     :ivar attributes: what the target must be set up with; None if the
@@ -173,6 +178,7 @@ class WantedMdev:
     target: str | None = None
     live: bool = True
     inactive: bool = True
+    type_name: str = ""
 
 
 #: How a guest came to be shut off that was migrated to another host.
@@ -414,6 +420,14 @@ class Inventory:
                 if guest.active or guest.instance_uuid != instance_uuid
             ),
         )
+
+    def type_name(self, mdev: Mdev) -> str:
+        """Return what the vendor calls an mdev's type; empty if unknown."""
+        for parent in self.parents:
+            offered = parent.offer(mdev.mdev_type)
+            if parent.name == mdev.parent and offered is not None:
+                return offered.name
+        return ""
 
     def in_order(self) -> Inventory:
         """Return the same, in the order in which it is shown and used."""

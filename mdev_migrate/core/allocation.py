@@ -1,14 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide which mdevs of a destination to reuse and which to create.
 
-The types of a parent share its room, but libvirt reports for each type
-only how many more the parent would create *if it created nothing else*.
-:class:`_Room` makes the least demanding sense of these numbers: the type
-with the most available instances takes one unit each, another type as many
-whole units as explain its number. A vendor whose rule is stricter (one type
-a parent, say) refuses the creation; the caller then plans again and
-``avoid``\\ s on that parent what could not be had together.
-
 An mdev that is promised but does not exist, be it by a claim or because a
 guest that is shut off names it, takes room as if it existed.
 
@@ -21,9 +13,6 @@ earlier stay. What that holds is for this guest, and comes first.
 
 from __future__ import annotations
 
-import functools
-import math
-import operator
 from collections import Counter
 from collections.abc import (
     Callable,
@@ -34,15 +23,14 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import pairing
+from mdev_migrate.core import offers, pairing
+from mdev_migrate.core.rooms import Avoided, Room, place
 
-#: What a plan must not create together on a parent: parent, mdev types.
-Avoided = tuple[str, tuple[str, ...]]
-#: How many mdevs of each type a parent is to take, in the types' order.
-_Share = tuple[int, ...]
+#: Of how many functions a refusal counts as one of their whole card: of one
+#: while there are others to ask, of two before nobody is left.
+_PATIENCE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,67 +72,6 @@ def the_listed(inventory: model.Inventory, uuid: str) -> model.Mdev | None:
     return found[0] if found else None
 
 
-class _Room:
-    """What one parent can still take.
-
-    Counted in parts of a unit small enough for whole numbers.
-    """
-
-    def __init__(
-        self, parent: model.Parent, avoid: Collection[Avoided]
-    ) -> None:
-        self.name = parent.name
-        self._avoid = [
-            Counter(kinds) for name, kinds in avoid if name == parent.name
-        ]
-        units = _units(
-            {
-                offered.mdev_type: offered.available_instances
-                for offered in parent.types
-                if offered.available_instances > 0
-            }
-        )
-        parts = math.lcm(*(size.denominator for size in units.values()))
-        self._sizes = {kind: int(size * parts) for kind, size in units.items()}
-        self._left = parts * max(
-            (offered.available_instances for offered in parent.types),
-            default=0,
-        )
-
-    def promise(self, mdev_type: str) -> None:
-        """Take room for an mdev that somebody else was promised."""
-        self._left -= self._sizes.get(mdev_type, 0)
-
-    def most(self, mdev_type: str) -> int:
-        """Return how many mdevs of a type would fit in alone, at most."""
-        size = self._sizes.get(mdev_type)
-        return 0 if size is None else max(self._left // size, 0)
-
-    def fits(self, counts: Mapping[str, int]) -> bool:
-        """Tell whether so many mdevs of each type fit in together."""
-        asked = {kind: count for kind, count in counts.items() if count}
-        if not asked.keys() <= self._sizes.keys():
-            return False
-        if any(together <= Counter(asked) for together in self._avoid):
-            return False
-        sizes = (self._sizes[kind] * count for kind, count in asked.items())
-        return not asked or sum(sizes) <= self._left
-
-
-def _units(available: Mapping[str, int]) -> dict[str, Fraction]:
-    """Return how many units of its parent's room each type takes.
-
-    :param available: instances of each type, none of them 0.
-    """
-    total = max(available.values(), default=0)
-    units = {}
-    for kind, count in available.items():
-        whole = total // (count + 1) + 1
-        fits = total // whole == count
-        units[kind] = Fraction(whole) if fits else Fraction(total, count)
-    return units
-
-
 def _promised(
     inventory: model.Inventory, held: Iterable[model.Mdev]
 ) -> tuple[model.Mdev, ...]:
@@ -164,9 +91,9 @@ def _rooms(
     inventory: model.Inventory,
     held: Collection[model.Mdev],
     avoid: Collection[Avoided],
-) -> list[_Room]:
+) -> list[Room]:
     rooms = {
-        parent.name: _Room(parent, avoid)
+        parent.name: Room(parent, avoid)
         for parent in sorted(inventory.parents, key=lambda p: p.name)
     }
     for mdev in _promised(inventory, held):
@@ -222,53 +149,6 @@ def crowded(
     )
 
 
-def check_types(
-    inventory: model.Inventory, wanted: Iterable[model.WantedMdev]
-) -> None:
-    """Refuse types that the destination lacks or offers differently.
-
-    :raises MdevTypeMissing: if no parent offers a type.
-    :raises DeviceApiMissing: if the parents that do have another device
-        API than the guest's hostdev asks for.
-    """
-    for want in wanted:
-        offers = [parent.offer(want.mdev_type) for parent in inventory.parents]
-        apis = {offer.device_api for offer in offers if offer is not None}
-        if not apis:
-            raise exception.MdevTypeMissing(
-                inventory.host,
-                want.mdev_type,
-                frozenset(
-                    offered.mdev_type
-                    for parent in inventory.parents
-                    for offered in parent.types
-                ),
-            )
-        if want.device_api is not None and want.device_api not in apis:
-            raise exception.DeviceApiMissing(
-                inventory.host,
-                want.mdev_type,
-                frozenset(apis),
-                want.device_api,
-            )
-
-
-def _unfit(
-    inventory: model.Inventory, wanted: Iterable[model.WantedMdev]
-) -> frozenset[Avoided]:
-    """Return where a type has a device API that no hostdev asks for."""
-    apis: dict[str, set[str | None]] = {}
-    for want in wanted:
-        apis.setdefault(want.mdev_type, set()).add(want.device_api)
-    return frozenset(
-        (parent.name, (offered.mdev_type,))
-        for parent in inventory.parents
-        for offered in parent.types
-        if offered.mdev_type in apis
-        and not {None, offered.device_api} & apis[offered.mdev_type]
-    )
-
-
 def _found(
     inventory: model.Inventory,
     spare: Iterable[model.Mdev],
@@ -286,88 +166,6 @@ def _found(
         )
         for kind in sorted({want.mdev_type for want in wanted})
     )
-
-
-def _fitting(
-    room: _Room, kinds: Sequence[str], demand: Mapping[str, int]
-) -> dict[_Share, None]:
-    """Return what a room could take of a demand, in order, most first."""
-    found: list[_Share] = [()]
-    for kind in kinds:
-        found = [
-            share
-            for shorter in found
-            for count in range(demand[kind] + 1)
-            if room.fits(
-                dict(zip(kinds, share := (*shorter, count), strict=False))
-            )
-        ]
-    found.sort(key=lambda share: (sum(share), share), reverse=True)
-    return dict.fromkeys(found)
-
-
-def _reach(rooms: Sequence[_Room], kinds: Sequence[str]) -> list[_Share]:
-    """Return a bound of what rooms can take, from each on to the last.
-
-    :returns: for each kind alone, and at last of all kinds.
-    """
-    reach = [(0,) * (len(kinds) + 1)]
-    for room in reversed(rooms):
-        alone = [room.most(kind) for kind in kinds]
-        most = (*alone, max(alone, default=0))
-        reach.append(tuple(map(sum, zip(most, reach[-1], strict=True))))
-    return reach[::-1]
-
-
-def _fullest(fitting: Collection[_Share], left: _Share) -> Iterator[_Share]:
-    """Yield the shares of what is left to which nothing can be added."""
-    for share in fitting:
-        if all(map(operator.le, share, left)) and not any(
-            count < wanted
-            and (*share[:place], count + 1, *share[place + 1 :]) in fitting
-            for place, (count, wanted) in enumerate(
-                zip(share, left, strict=True)
-            )
-        ):
-            yield share
-
-
-def _place(
-    demand: Mapping[str, int], rooms: Sequence[_Room]
-) -> list[tuple[str, str]] | None:
-    """Return parent and type of each mdev to create, None if no way fits.
-
-    Goes from room to room, taking as much as fits first. A share that more
-    could be added to need not be tried: what fits without the addition fits
-    with it, for that much less is left to the other rooms. ``hopeless``
-    remembers what is known not to fit into the rooms that are left.
-    """
-    kinds = sorted(demand)
-    reach = _reach(rooms, kinds)
-    hopeless = set()
-
-    @functools.cache
-    def fitting(index: int) -> dict[_Share, None]:
-        return _fitting(rooms[index], kinds, demand)
-
-    def fill(index: int, left: _Share) -> list[tuple[str, str]] | None:
-        if not any(left):
-            return []
-        beyond = any(map(operator.gt, (*left, sum(left)), reach[index]))
-        if beyond or (index, left) in hopeless:
-            return None
-        for share in _fullest(fitting(index), left):
-            rest = fill(index + 1, tuple(map(operator.sub, left, share)))
-            if rest is not None:
-                return [
-                    (rooms[index].name, kind)
-                    for kind, count in zip(kinds, share, strict=True)
-                    for _ in range(count)
-                ] + rest
-        hopeless.add((index, left))
-        return None
-
-    return fill(0, tuple(demand[kind] for kind in kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,7 +229,7 @@ class _Spare:
 
 
 def _plan_on(
-    rooms: Sequence[_Room],
+    rooms: Sequence[Room],
     spare: _Spare,
     wanted: Sequence[model.WantedMdev],
     mint: Callable[[], str],
@@ -445,16 +243,16 @@ def _plan_on(
             lacking.append(want)
         else:
             reuse[mdev.uuid] = mdev
-    places = _place(Counter(want.mdev_type for want in lacking), rooms)
+    places = place(Counter(want.mdev_type for want in lacking), rooms)
     if places is None:
         return None
     create: dict[str, model.Mdev] = {}
     for want in lacking:
-        place = next(p for p in places if p[1] == want.mdev_type)
-        places.remove(place)
-        defined = spare.best(want, create, active=False, parent=place[0])
+        found = next(p for p in places if p[1] == want.mdev_type)
+        places.remove(found)
+        defined = spare.best(want, create, active=False, parent=found[0])
         mdev = (
-            _new_mdev(want, place[0], mint())
+            _new_mdev(want, found[0], mint())
             if defined is None
             else _started(defined)
         )
@@ -470,7 +268,9 @@ def _started(defined: model.Mdev) -> model.Mdev:
     return replace(defined, active=True, persistent=False, autostart=False)
 
 
-def refused_together(create: Sequence[model.Mdev], uuid: str) -> Avoided:
+def refused_together(
+    create: Sequence[model.Mdev], uuid: str, cards: Mapping[str, str]
+) -> Avoided:
     """Return what to avoid after an mdev could not be created.
 
     That is its type with those created on its parent before it: a parent
@@ -478,12 +278,23 @@ def refused_together(create: Sequence[model.Mdev], uuid: str) -> Avoided:
 
     :param create: in the order in which they were to be created.
     :param uuid: of the one that could not be.
+    :param cards: of the parents, by their names.
     """
     uuids = [mdev.uuid for mdev in create]
     failed = create[uuids.index(uuid)]
-    tried = create[: uuids.index(uuid) + 1]
-    return failed.parent, tuple(
-        sorted(m.mdev_type for m in tried if m.parent == failed.parent)
+    made = create[: uuids.index(uuid)]
+    here = [mdev for mdev in made if mdev.parent == failed.parent]
+    card = cards.get(failed.parent, "")
+    return Avoided(
+        failed.parent,
+        tuple(sorted(mdev.mdev_type for mdev in (*here, failed))),
+        sum(
+            card != ""
+            and mdev.parent != failed.parent
+            and cards.get(mdev.parent) == card
+            and mdev.mdev_type == failed.mdev_type
+            for mdev in made
+        ),
     )
 
 
@@ -517,16 +328,18 @@ def allocate(  # noqa: PLR0913 - facts by name
 
     :param held: mdevs in the claims of other instances.
     :param avoid: what could not be created together on a parent: neither
-        that nor more than that is planned there.
+        that nor more than that is planned there, nor, as long as another
+        card is left, on another function of its card.
     :param owner: UUID of the instance, whose definition that is shut off
         there holds its mdevs for it.
     :param mint: returns the UUID for a new mdev.
     :raises MdevTypeMissing: if the destination lacks a type.
     :raises DeviceApiMissing: if it has a type only with another device API.
+    :raises MdevTypeDiffers: if its type of that id is another profile.
     :raises TargetUnusable: if a target was chosen that cannot be had.
     :raises TooFewMdevs: if it cannot provide all at once.
     """
-    check_types(inventory, wanted)
+    offers.check_types(inventory, wanted)
     plan = AllocationPlan()
     for want in wanted:
         if want.target is not None:
@@ -539,10 +352,10 @@ def allocate(  # noqa: PLR0913 - facts by name
         plan, _allocate(inventory, others, taken, avoid, owner, mint)
     )
     counts = Counter((m.parent, m.mdev_type) for m in plan.create)
-    for parent, kinds in avoid:
+    for each in avoid:
         if all(
-            counts[parent, kind] >= count
-            for kind, count in Counter(kinds).items()
+            counts[each.parent, kind] >= count
+            for kind, count in Counter(each.kinds).items()
         ):
             raise _too_few(inventory, (), wanted)
     return plan
@@ -602,17 +415,33 @@ def _allocate(  # noqa: PLR0913, PLR0917 - those of allocate
     mint: Callable[[], str],
 ) -> AllocationPlan:
     """Choose for those whose target does not matter; see :func:`allocate`."""
-    unfit = _unfit(inventory, wanted)
+    unfit = offers.unfit(inventory, wanted)
     others = inventory.without_definition(owner)
     spare = _Spare(
         tuple(
             mdev
             for mdev in _nobodys(others, held)
-            if (mdev.parent, (mdev.mdev_type,)) not in unfit
+            if Avoided(mdev.parent, (mdev.mdev_type,)) not in unfit
         ),
         frozenset(inventory.assigned()) - frozenset(others.assigned()),
     )
-    rooms = _rooms(others, held, unfit.union(avoid))
+    for patience in _PATIENCE:
+        refused = offers.refused_by_cards(inventory, avoid, patience)
+        rooms = _rooms(others, held, unfit.union(avoid, refused))
+        plan = _plan_in(rooms, spare, wanted, mint)
+        if plan is not None:
+            return plan
+    active = [mdev for mdev in spare.mdevs if mdev.active]
+    raise _too_few(inventory, active, wanted)
+
+
+def _plan_in(
+    rooms: list[Room],
+    spare: _Spare,
+    wanted: Sequence[model.WantedMdev],
+    mint: Callable[[], str],
+) -> AllocationPlan | None:
+    """Plan on one parent, or where that cannot be on several."""
     plans = [
         _plan_on([room], spare.on(room.name), wanted, mint) for room in rooms
     ]
@@ -622,8 +451,4 @@ def _allocate(  # noqa: PLR0913, PLR0917 - those of allocate
     # Where something is defined already it is started, before others.
     defined = Counter(m.parent for m in spare.mdevs if not m.active)
     rooms.sort(key=lambda room: -defined[room.name])
-    spread = _plan_on(rooms, spare, wanted, mint)
-    if spread is None:
-        active = [mdev for mdev in spare.mdevs if mdev.active]
-        raise _too_few(inventory, active, wanted)
-    return spread
+    return _plan_on(rooms, spare, wanted, mint)

@@ -83,7 +83,30 @@ def read_parent(device_xml: str) -> model.Parent:
     return model.Parent(
         name=_text(device, "name"),
         types=tuple(_read_type(kind) for kind in device.iterfind(_TYPES)),
+        card=_read_card(device),
     )
+
+
+def _read_card(device: etree._Element) -> str:
+    """Return what all functions of a PCI card have in common.
+
+    A virtual function names its physical one: it may stand at another
+    device number. Otherwise domain, bus and device are the card's.
+    """
+    pci = device.find("capability[@type='pci']")
+    if pci is None:
+        return ""
+    physical = pci.find("capability[@type='phys_function']/address")
+    names = ("domain", "bus", "slot")
+    numbers = [
+        pci.findtext(name, "") if physical is None else physical.get(name, "")
+        for name in names
+    ]
+    try:
+        domain, bus, slot = (int(number, 0) for number in numbers)
+    except ValueError:
+        return ""
+    return f"{domain:04x}:{bus:02x}:{slot:02x}"
 
 
 def _read_type(kind: etree._Element) -> model.MdevType:

@@ -302,12 +302,14 @@ def pending_mdevs(
         if listed is None:
             kept.add(mdev.uuid)
         else:
-            want = _want(mdev, listed)
+            want = _want(mdev, listed, source)
             wanted.append(replace(want, live=False))
     return tuple(wanted), frozenset(kept)
 
 
-def _want(mdev: model.GuestMdev, listed: model.Mdev) -> model.WantedMdev:
+def _want(
+    mdev: model.GuestMdev, listed: model.Mdev, source: model.Inventory
+) -> model.WantedMdev:
     return model.WantedMdev(
         source_uuid=mdev.uuid,
         mdev_type=listed.mdev_type,
@@ -315,6 +317,7 @@ def _want(mdev: model.GuestMdev, listed: model.Mdev) -> model.WantedMdev:
         attributes=listed.attributes,
         persistent=listed.persistent,
         autostart=listed.autostart,
+        type_name=source.type_name(listed),
     )
 
 
@@ -366,7 +369,9 @@ def source_mdevs(
     if missing:
         raise exception.GuestMdevNotListed(guest.name, source.host, missing)
     return tuple(
-        _want(mdev, listed) for mdev, listed in found if listed is not None
+        _want(mdev, listed, source)
+        for mdev, listed in found
+        if listed is not None
     )
 
 

@@ -63,6 +63,9 @@ class DeviceTable:
         announce: Callable[[str, int], None],
     ) -> None:
         self.parents = {parent.name: parent for parent in parents}
+        for parent in self.parents.values():
+            if parent.card is not None:
+                parent.physical = self._first_of(parent.card)
         self.udev_lag = 0
         self._in_use = in_use
         self._announce = announce
@@ -294,6 +297,10 @@ class DeviceTable:
                 f"on {parent.address}: No space left on device (os error 28)"
             )
         return None
+
+    def _first_of(self, card: tuple[str, int]) -> str:
+        """Return the address by which the functions of a card know it."""
+        return min(p.address for p in self.parents.values() if p.card == card)
 
     def _card_is_full(self, card: tuple[str, int] | None) -> bool:
         if card is None:

@@ -7,6 +7,7 @@ function (SR-IOV).
 """
 
 import abc
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,10 +34,13 @@ class Parent(abc.ABC):
 
     :ivar name: libvirt name, as in ``pci_0000_06_00_0``.
     :ivar types: what it offers, by type id.
+    :ivar physical: address of the physical function that it is a virtual one
+        of, as in ``0000:06:00.0``; None if it is none.
     """
 
     def __init__(self, name: str, types: Iterable[OfferedType]) -> None:
         self.name = name
+        self.physical: str | None = None
         self.types = {offered.mdev_type: offered for offered in types}
 
     @abc.abstractmethod
@@ -96,7 +100,19 @@ class Parent(abc.ABC):
             markup.add_child(capability, tag, str(int(digits, 16)))
         markup.add_child(capability, "product", "Simulated", id="0x0001")
         markup.add_child(capability, "vendor", "Simulated", id="0x10de")
+        if self.physical is not None:
+            self._add_physical(capability, self.physical)
         return capability
+
+    def _add_physical(self, pci: markup.Element, address: str) -> None:
+        function = markup.add_child(pci, "capability", type="phys_function")
+        names = ("domain", "bus", "slot", "function")
+        digits = re.split("[:.]", address)
+        markup.add_child(
+            function,
+            "address",
+            **{n: f"0x{d}" for n, d in zip(names, digits, strict=True)},
+        )
 
     def _add_type(
         self,

@@ -14,6 +14,7 @@ from mdev_migrate.core import (
     estimate,
     guest_xml,
     made,
+    offers,
     pairing,
     precheck,
 )
@@ -302,7 +303,8 @@ class GuestCheck:
             return precheck.check_readable(there)
 
         def check_types() -> str:
-            allocation.check_types(there, findings.wanted)
+            offers.check_types(there, findings.wanted)
+            findings.notes += offers.renamed(there, findings.wanted)
             return f"{there.host} offers every mdev type of the guest"
 
         def check_available() -> str:

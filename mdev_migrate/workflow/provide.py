@@ -19,6 +19,7 @@ from dataclasses import replace
 from mdev_migrate import exception, model, undoing
 from mdev_migrate.core import allocation, claim_life, claim_xml
 from mdev_migrate.core.claim_life import End, Owner, Verdict
+from mdev_migrate.core.rooms import Avoided
 from mdev_migrate.model import Step
 from mdev_migrate.workflow.keeping import KeptClaim, Watch
 from mdev_migrate.workflow.values import Destination, mint
@@ -61,7 +62,8 @@ class Provider:
         self._warn = warn
         self._first = self._seen = seen
         self._watch = Watch(place.limits)
-        self._avoid: set[allocation.Avoided] = set()
+        self._avoid: set[Avoided] = set()
+        self._cards: dict[str, str] = {}
         self._spoiled: set[str] = set()
         self._taken: Counter[str] = Counter()
         self._vanished = 0
@@ -85,8 +87,9 @@ class Provider:
     def provide(self) -> KeptClaim:
         """Return a claim of mdevs that are there.
 
-        A parent that refuses to create mdevs is planned around. If none is
-        left, all that was created is removed and the claim released.
+        A parent that refuses to create mdevs is planned around, and so is
+        its whole card while there is another. If none is left, all that was
+        created is removed and the claim released.
 
         :raises PreCheckError: if the host cannot provide the mdevs.
         :raises MdevCreationFailed: if libvirt could not create one.
@@ -104,7 +107,9 @@ class Provider:
                 return kept
             self._failure = failure
             create = [t.mdev for t in kept.claim.targets if t.created]
-            self._avoid.add(allocation.refused_together(create, failure.uuid))
+            self._avoid.add(
+                allocation.refused_together(create, failure.uuid, self._cards)
+            )
 
     # Claiming ---------------------------------------------------------
 
@@ -150,6 +155,7 @@ class Provider:
         return any(claim.token < self._who.token for claim in own)
 
     def _plan(self, inventory: model.Inventory) -> allocation.AllocationPlan:
+        self._cards = {p.name: p.card for p in inventory.parents}
         spoiled = (model.Mdev(uuid, "", "") for uuid in self._spoiled)
         return allocation.allocate(
             inventory,
@@ -260,6 +266,9 @@ class Provider:
             if problems:
                 kept.leave()
             if problems or not isinstance(error, exception.MdevCreationFailed):
+                raise
+            if isinstance(error, exception.MdevctlMissing):
+                # No other parent would do.
                 raise
             return error
         return None

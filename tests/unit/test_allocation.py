@@ -7,6 +7,7 @@ import pytest
 
 from mdev_migrate import exception
 from mdev_migrate.core import allocation
+from mdev_migrate.core.rooms import Avoided
 from tests import builders
 
 ATTRIBUTES = (("assign_adapter", "5"),)
@@ -101,49 +102,6 @@ class TestAvailableMdevs:
         assert found == ()
 
 
-class TestCheckTypes:
-    """Whether the destination has the types at all."""
-
-    def test_offered(self):
-        """A type is there though no instance is available."""
-        found = builders.inventory([builders.mtty(0)])
-
-        allocation.check_types(found, builders.wants("mtty-1", "mtty-2"))
-
-    def test_missing(self):
-        """The error names what all parents offer."""
-        found = builders.inventory([builders.mtty(), builders.parent(nv=1)])
-
-        with pytest.raises(exception.MdevTypeMissing) as caught:
-            allocation.check_types(found, builders.wants("nvidia-11"))
-
-        assert caught.value.offered == {"mtty-1", "mtty-2", "nv"}
-
-    def test_no_parent(self):
-        """A host without parents offers nothing."""
-        with pytest.raises(exception.MdevTypeMissing, match="offer: none"):
-            allocation.check_types(
-                builders.inventory(), builders.wants("mtty-1")
-            )
-
-    def test_other_device_api(self):
-        """The guest's hostdev would not start with another device API."""
-        found = builders.inventory([builders.parent("a", "vfio-ccw", t=1)])
-
-        with pytest.raises(exception.DeviceApiMissing) as caught:
-            allocation.check_types(
-                found, [builders.want(1, "t", device_api="vfio-pci")]
-            )
-
-        assert caught.value.args == ("host-b", "t", {"vfio-ccw"}, "vfio-pci")
-
-    def test_device_api_not_told(self):
-        """A source that told none may get any."""
-        found = builders.inventory([builders.parent("a", "vfio-ccw", t=1)])
-
-        allocation.check_types(found, builders.wants("t"))
-
-
 class TestReuse:
     """Existing mdevs are preferred to new ones."""
 
@@ -207,7 +165,7 @@ class TestReuse:
         plan = _allocate(
             found,
             builders.wants("mtty-1"),
-            avoid=[(builders.MTTY, ("mtty-1",))],
+            avoid=[Avoided(builders.MTTY, ("mtty-1",))],
         )
 
         assert plan.reuse == (builders.mdev(11),)
@@ -331,7 +289,9 @@ class TestCreate:
             [builders.parent("a", t=9), builders.parent("b", t=9)]
         )
 
-        plan = _allocate(found, builders.wants("t"), avoid=[("a", ("t",))])
+        plan = _allocate(
+            found, builders.wants("t"), avoid=[Avoided("a", ("t",))]
+        )
 
         assert plan.create[0].parent == "b"
 
@@ -349,7 +309,7 @@ class TestCreate:
         """What could not be had together can be had alone."""
         found = builders.inventory([builders.parent("a", t=9, u=9)])
 
-        avoid = [("a", ("t", "u"))]
+        avoid = [Avoided("a", ("t", "u"))]
 
         assert _refused(found, builders.wants(*kinds), avoid=avoid) is refused
 
@@ -362,16 +322,18 @@ class TestCreate:
             builders.mdev(4, "v", "a"),
         ]
 
-        avoided = allocation.refused_together(create, builders.uuid(3))
+        avoided = allocation.refused_together(create, builders.uuid(3), {})
 
-        assert avoided == ("a", ("t", "u"))
+        assert avoided == Avoided("a", ("t", "u"))
 
     def test_all_avoided(self):
         """If all refused, there is no room."""
         found = builders.inventory([builders.mtty()])
 
         assert _refused(
-            found, builders.wants("mtty-1"), avoid=[("mtty_mtty", ("mtty-1",))]
+            found,
+            builders.wants("mtty-1"),
+            avoid=[Avoided("mtty_mtty", ("mtty-1",))],
         )
 
     def test_too_few(self):

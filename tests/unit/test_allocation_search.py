@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import allocation
+from mdev_migrate.core import allocation, rooms
 from tests import builders
 
 KINDS = ("t-0", "t-1", "t-2")
@@ -59,7 +59,8 @@ PARENTS = st.lists(
     ]
 )
 AVOIDED = st.lists(
-    st.tuples(
+    st.builds(
+        rooms.Avoided,
         st.sampled_from(["p0", "p1", "p2"]),
         st.lists(st.sampled_from(KINDS), min_size=1, max_size=3).map(
             lambda kinds: tuple(sorted(kinds))
@@ -83,11 +84,11 @@ HELD = st.lists(
 def test_the_same_as_trying_everything(parents, demand, avoided, held):
     """What is passed over would not have been chosen."""
     inventory = builders.inventory(parents)
-    rooms = allocation._rooms(inventory, held, avoided)
+    parents = allocation._rooms(inventory, held, avoided)
 
-    found = allocation._place(demand, rooms)
+    found = rooms.place(demand, parents)
 
-    assert found == try_everything(demand, rooms)
+    assert found == try_everything(demand, parents)
 
 
 def allocate(

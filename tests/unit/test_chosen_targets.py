@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import allocation, pairing, precheck
+from mdev_migrate.core.rooms import Avoided
 from tests import builders
 
 OTHER = "mtty_other"
@@ -97,7 +98,9 @@ def test_what_was_refused_is_not_tried_again():
     )
 
     with pytest.raises(exception.TooFewMdevs):
-        _pairs(_inventory(), *wants, avoid=[(OTHER, ("mtty-1", "mtty-2"))])
+        _pairs(
+            _inventory(), *wants, avoid=[Avoided(OTHER, ("mtty-1", "mtty-2"))]
+        )
 
 
 @given(

@@ -79,7 +79,7 @@ def _facts(kind):
         facts["needed"] = model.Version(8, 6, 0)
     if kind in (exception.KernelUnknown, exception.VendorKernelUnknown):
         facts["needed"] = model.Version(5, 18, 0)
-    if kind is exception.DeviceApiMissing:
+    if kind in (exception.DeviceApiMissing, exception.MdevTypeDiffers):
         facts["found"] = frozenset({"vfio-ccw"})
     if kind in (exception.ProviderTypesDiffer, exception.GuestShortOfMdevs):
         facts["found"] = ("nvidia-1", "nvidia-2")
