@@ -33,6 +33,7 @@ def guest_xml(
     properties: dict[str, str] | None = None,
     dirty_mib: int = 0,
     memory_mib: int = 64,
+    disk: str | None = None,
 ) -> str:
     """Return the XML of a guest that runs the guest program.
 
@@ -42,6 +43,7 @@ def guest_xml(
     :param properties: QEMU's properties of every mdev, instead of those
         that follow from ``migratable``.
     :param dirty_mib: memory the guest writes to each second.
+    :param disk: the path of a disk's image, raw.
     """
     if properties is None:
         properties = MIGRATABLE if migratable else BLOCKED
@@ -53,6 +55,8 @@ def guest_xml(
     _add_system(domain, dirty_mib)
     devices = _add(domain, "devices")
     _add_serial(devices, serial_log(name))
+    if disk is not None:
+        _add_disk(devices, disk)
     for mdev in mdevs:
         _add_mdev(devices, mdev)
     _add(devices, "memballoon", model="none")
@@ -83,6 +87,13 @@ def _add_system(domain: ET.Element, dirty_mib: int) -> None:
 def _add_serial(devices: ET.Element, path: str) -> None:
     serial = _add(devices, "serial", type="file")
     _add(serial, "source", path=path, append="on")
+
+
+def _add_disk(devices: ET.Element, path: str) -> None:
+    disk = _add(devices, "disk", type="file", device="disk")
+    _add(disk, "driver", name="qemu", type="raw", cache="none")
+    _add(disk, "source", file=path)
+    _add(disk, "target", dev="vda", bus="virtio")
 
 
 def _add_mdev(devices: ET.Element, mdev: str) -> None:

@@ -4,8 +4,14 @@
 import contextlib
 from dataclasses import dataclass
 
-from mdev_migrate.service import Limits, MdevMigration
-from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
+from mdev_migrate.limits import Limits
+from mdev_migrate.workflow import (
+    Destination,
+    GuestMigration,
+    Observer,
+    Options,
+    Outcome,
+)
 from tests.lab.command import Command, Running
 from tests.lab.hosts import LabHost, until
 
@@ -55,7 +61,7 @@ class Scene:
         ):
             return GuestMigration(
                 source,
-                MdevMigration(destination, limits=Limits(listed_s=2.0)),
+                Destination(destination, Limits(listed_s=2.0)),
                 self.guest.name,
                 Options(
                     peer_uri=self.b.peer_uri, migrate_uri=self.b.migrate_uri
