@@ -10,7 +10,7 @@
     |   |-- GuestNotFound, GuestNotRunning, GuestBusy, SameHost
     |   |-- GuestMdevNotListed, GuestMdevUnreadable
     |   |-- GuestMdevTwice, GuestMdevByOptions, MdevUnderTwoParents
-    |   |-- GuestHasViommu, MigrationBlocked
+    |   |-- GuestHasViommu, MigrationBlocked, PeerUnreachable
     |   |-- MdevTypeMissing, MdevTypeNotEnabled, MdevTypeDiffers
     |   |-- DeviceApiMissing, TooFewMdevs
     |   |-- TargetMdevMissing, TargetMdevsRaced, TargetUnusable
@@ -538,6 +538,33 @@ class GuestHasViommu(PreCheckError):
         return (
             f"guest {self.guest}: has a virtual IOMMU ({self.viommu}), and "
             "QEMU blocks the migration for it, or could not be asked"
+        )
+
+
+@dataclass(eq=False)
+class PeerUnreachable(PreCheckError):
+    """The source's libvirt does not reach the destination's."""
+
+    code = "peer-unreachable"
+    hint = (
+        "the source's libvirt daemon opens the destination's, with its own "
+        "keys and certificates: where it reaches it by another URI than "
+        "--to, name that with --peer-uri"
+    )
+
+    host: str
+    peer_uri: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Hint at what to do about the reason, if it is known."""
+        super().__post_init__()
+        self.hint = hints.find(hints.JOURNEYS, self.reason) or self.hint
+
+    def __str__(self) -> str:
+        return (
+            f"source host {self.host} does not reach {self.peer_uri}: "
+            f"{self.reason}"
         )
 
 

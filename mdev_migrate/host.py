@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mdev_migrate import model
-from mdev_migrate.core import claim_xml, transport
+from mdev_migrate.core import cards, claim_xml, transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,20 @@ class Host(MdevHost, Protocol):
         """
         ...
 
+    def free_memory_kib(self) -> int | None:
+        """Return how much memory could be given to guests, in KiB.
+
+        :returns: None if the host does not tell.
+        """
+        ...
+
+    def cards(self) -> tuple[cards.Card, ...]:
+        """Return the cards that mdevs may come from, be they parents or not.
+
+        What is gone or cannot be read is left out.
+        """
+        ...
+
     def define_mdev(self, mdev_uuid: str, *, autostart: bool) -> None:
         """Let an mdev that is active survive a reboot, if it does not yet.
 
@@ -193,12 +207,16 @@ class Host(MdevHost, Protocol):
         """Let a guest be started when its host boots."""
         ...
 
-    def ask_blockers(self, instance_uuid: str, flags: int) -> str | None:
+    def ask_blockers(
+        self, instance_uuid: str, flags: int, peer_uri: str | None = None
+    ) -> str | None:
         """Return why libvirt would refuse to migrate a guest, else None.
 
         Changes nothing.
 
         :param flags: as for the migration itself.
+        :param peer_uri: a host that this one is asked to reach, too.
+        :raises PeerUnreachable: if nothing blocks the guest, and it does not.
         """
         ...
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import queue
 import re
 import sys
 import threading
@@ -22,7 +23,7 @@ from mdev_migrate import (
     libvirt_watch,
     model,
 )
-from mdev_migrate.core import documents, nodedev_xml
+from mdev_migrate.core import cards, documents, nodedev_xml
 from mdev_migrate.host import Journey
 from mdev_migrate.libvirt_errors import (
     DENIED,
@@ -55,6 +56,24 @@ _NOT_CONNECTED = (
 #: (qemuMigrationSrcPerformJob), and this URI it refuses without connecting
 #: anywhere: a UNIX socket cannot be on a remote server.
 _PROBE_URI = "qemu+unix://probe/system?socket=/nonexistent"
+#: With a peer that answers, libvirt reads this document before it tells the
+#: peer of any guest (qemuMigrationSrcBegin), and it is none of a guest.
+_NO_GUEST = "<domain/>"
+#: How it says that it has read it; libvirt 11.3 misses the name.
+_READ = (
+    libvirt.VIR_ERR_NO_NAME,
+    libvirt.VIR_ERR_XML_ERROR,
+    libvirt.VIR_ERR_XML_DETAIL,
+    libvirt.VIR_ERR_OS_TYPE,
+)
+#: How it says that it does not get as far: no address, nobody there, TLS.
+_NOT_REACHED = (
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_RPC,
+)
+#: Seconds: how long a source may take to reach its peer.
+_PEER_S = 30.0
 #: A guest's number, as in the first column of 'virsh list'; a C int.
 _NUMBER = re.compile("[0-9]{1,9}")
 #: virDomainJobOperation.
@@ -365,6 +384,27 @@ class LibvirtHost:
             parents = libvirt_reading.read_parents(self._connection, names)
         return self._found(parents, devices, Reading(), model.Claims())
 
+    def free_memory_kib(self) -> int | None:
+        """Return how much memory is to be had; see ``host.Host``."""
+        everywhere = libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS
+        try:
+            with self._calling("virNodeGetMemoryStats"):
+                stats = self._connection.getMemoryStats(everywhere, 0)
+        except exception.AccessDenied:
+            return None
+        except exception.LibvirtFailed as error:
+            if error.number in UNSUPPORTED:
+                return None
+            raise
+        # What files are cached in is given up for guests.
+        names = ("free", "buffers", "cached")
+        return sum(int(stats.get(name, 0)) for name in names)
+
+    def cards(self) -> tuple[cards.Card, ...]:
+        """Return the cards that mdevs may come from; see ``host.Host``."""
+        with self._calling("virConnectListAllNodeDevices"):
+            return tuple(libvirt_reading.read_cards(self._connection).found)
+
     def _found(
         self,
         parents: Reading[model.Parent],
@@ -568,20 +608,72 @@ class LibvirtHost:
         with self._domain("virDomainSetAutostart", instance_uuid) as domain:
             domain.setAutostart(1)
 
-    def ask_blockers(self, instance_uuid: str, flags: int) -> str | None:
+    def ask_blockers(
+        self, instance_uuid: str, flags: int, peer_uri: str | None = None
+    ) -> str | None:
         """Return why libvirt would not migrate a guest; see ``host.Host``."""
-        try:
-            with self._domain("virDomainMigrateToURI3", instance_uuid) as dom:
-                dom.migrateToURI3(_PROBE_URI, {}, flags)
-        except exception.AccessDenied:
-            raise
-        except exception.LibvirtFailed as error:
-            if error.number in _BLOCKED:
-                return error.reason
+        error = self._try_to_migrate(instance_uuid, flags, peer_uri)
+        if error.number in _BLOCKED:
+            return error.reason
+        if peer_uri is None:
             if error.number in _NOT_CONNECTED:
                 return None
-            raise exception.BlockersUnknown(self.name, error.reason) from error
-        return None
+        elif error.number in _READ:
+            return None
+        elif error.number == libvirt.VIR_ERR_INVALID_ARG:
+            # No server in the URI, which is seen before anything is asked.
+            blockers = self.ask_blockers(instance_uuid, flags)
+            if blockers is not None:
+                return blockers
+            raise exception.PeerUnreachable(self.name, peer_uri, error.reason)
+        elif error.number in _NOT_REACHED or peer_uri in error.reason:
+            # Some versions say "Failed to connect to remote libvirt URI".
+            raise exception.PeerUnreachable(self.name, peer_uri, error.reason)
+        raise exception.BlockersUnknown(self.name, error.reason) from error
+
+    def _try_to_migrate(
+        self, instance_uuid: str, flags: int, peer_uri: str | None
+    ) -> exception.LibvirtFailed:
+        """Ask for a migration that libvirt refuses, and return how it does.
+
+        :raises PeerUnreachable: if the peer lets the source wait.
+        """
+        parameters = {}
+        if peer_uri is not None:
+            parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = _NO_GUEST
+        answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                with self._domain(
+                    "virDomainMigrateToURI3", instance_uuid
+                ) as domain:
+                    domain.migrateToURI3(
+                        peer_uri or _PROBE_URI, parameters, flags
+                    )
+            except BaseException as error:  # noqa: BLE001 - raised below
+                answers.put(error)
+            else:
+                answers.put(None)
+
+        if peer_uri is None:
+            ask()
+        else:
+            thread = _system_thread()
+            thread(target=ask, name="ask", daemon=True).start()
+        try:
+            error = answers.get(timeout=_PEER_S)
+        except queue.Empty:
+            raise exception.PeerUnreachable(
+                self.name, peer_uri or "", f"no answer within {_PEER_S:g} s"
+            ) from None
+        if error is None:
+            raise exception.BlockersUnknown(self.name, "it was not refused")
+        if isinstance(error, exception.AccessDenied) or not isinstance(
+            error, exception.LibvirtFailed
+        ):
+            raise error
+        return error
 
     def max_downtime(self, instance_uuid: str) -> int | None:
         """Return the downtime limit of a guest; see ``host.Host``."""

@@ -30,7 +30,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import libvirt
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import claim_xml, guest_xml, nodedev_xml
+from mdev_migrate.core import cards, claim_xml, guest_xml, nodedev_xml
 from mdev_migrate.libvirt_errors import (
     DENIED,
     GONE,
@@ -44,6 +44,7 @@ A = TypeVar("A")
 
 _PARENTS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
 _MDEVS = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
+_PCI = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
 _INACTIVE = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE
 _DEFINED_TOO = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE | _INACTIVE
 #: VIR_CONNECT_LIST_NODE_DEVICES_PERSISTENT, libvirt 10.1.0; an older binding
@@ -115,6 +116,20 @@ def read_parents(
         devices,
         _document,
         lambda _, text: nodedev_xml.read_parent(text),
+    )
+
+
+def read_cards(connection: Any) -> Reading[cards.Card]:
+    """Read the cards that mdevs may come from.
+
+    :raises libvirt.libvirtError: if they cannot be listed.
+    """
+    return _read_all(
+        connection,
+        "parent",
+        connection.listAllDevices(_PCI),
+        _document,
+        lambda _, text: cards.read(text),
     )
 
 

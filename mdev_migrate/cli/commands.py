@@ -61,6 +61,10 @@ COMMANDS = {
     "drain": _Command(
         "drain", "Move all guests with mdevs of a host to others."
     ),
+    "doctor": _Command(
+        "doctor",
+        "Look at hosts: what is well for migrations, and what is to be done.",
+    ),
     "claims": _Command(
         "claims", "Show the claims on the mdevs of a host, and who made them."
     ),

@@ -29,7 +29,7 @@ from mdev_migrate.cli import (
     way_options,
 )
 from mdev_migrate.cli.listeners import Several
-from mdev_migrate.cli.session import Places, Session
+from mdev_migrate.cli.session import Places, Session, exit_code
 from mdev_migrate.workflow import Options, Outcome
 from mdev_migrate.workflow.drain import (
     Drain,
@@ -245,7 +245,7 @@ def _look(session: Session, call: _Call) -> Plan:
         plan = make_plan(
             source,
             {to: place.destination for to, place in places.items()},
-            call.targets[0].how,
+            {target.to: target.how for target in call.targets},
             chosen.wants,
         )
         chosen.check()
@@ -304,11 +304,10 @@ def _move(
     session = Session(called.settings, called.environment)
     guest, (to, how) = leaving.guest, target
     try:
-        with session.hosts(to) as hosts:
-            outcome = migrate.move(hosts, guest.instance_uuid, how, watched)
-            if outcome.result == "migrated":
-                note.write(guest, hosts.source.facts(), to)
-            return outcome
+        with session.hosts(to, how.timeout_s) as hosts:
+            # Before: a command that is killed may yet have moved it.
+            note.write(guest, hosts.source.facts(), to)
+            return migrate.move(hosts, guest.instance_uuid, how, watched)
     except exception.MdevMigrateError as error:
         return migrate.not_begun(session, guest.name, error)
 
@@ -316,8 +315,11 @@ def _move(
 def _exit_code(call: _Call, plan: Plan, moved: Iterable[Moved]) -> int:
     if call.dry_run:
         return application.FAILED if plan.staying else application.DONE
-    left = all(each.result == "migrated" for each in moved)
-    return application.DONE if left else application.FAILED
+    left = [each for each in moved if each.result != "migrated"]
+    codes = [
+        exit_code(each.tried[-1].outcome.error) for each in left if each.tried
+    ]
+    return max(codes, default=application.FAILED if left else application.DONE)
 
 
 def _answer(

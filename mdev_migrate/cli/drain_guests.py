@@ -92,7 +92,10 @@ class Note:
     def write(
         self, guest: model.Guest, source: model.HostFacts, to: str
     ) -> None:
-        """Write down that a guest has left."""
+        """Write down that a guest is about to leave.
+
+        One that stays is not looked for elsewhere, so it does no harm.
+        """
         if self._path is None:
             return
         line = json.dumps(

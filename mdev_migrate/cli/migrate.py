@@ -144,7 +144,7 @@ def answer(
     others: list[Observer] = [recorder] if told.report else []
     others += [told.events] if told.events else []
     try:
-        with session.hosts(to) as hosts:
+        with session.hosts(to, how.timeout_s) as hosts:
             moved = _migrate(session, hosts, guest, how, others)
     except exception.MdevMigrateError as error:
         moved = Moved(not_begun(session, guest, error))

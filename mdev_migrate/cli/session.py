@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -13,7 +14,14 @@ from dataclasses import dataclass
 import click
 
 from mdev_migrate import exception, libvirt_host
-from mdev_migrate.cli import application, json_output, options, output
+from mdev_migrate.cli import (
+    application,
+    json_output,
+    machine,
+    options,
+    output,
+)
+from mdev_migrate.core.diagnosis import Machine
 from mdev_migrate.host import Host
 from mdev_migrate.model import Step
 from mdev_migrate.workflow import Destination
@@ -37,6 +45,12 @@ def _guest_names(uri: str) -> list[str]:
     return libvirt_host.guest_names(uri)
 
 
+def _machine(uri: str) -> Machine | None:
+    """Look at this machine, if that is where a URI leads."""
+    kernel = libvirt_host.local_kernel(uri)
+    return None if kernel is None else machine.look()
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What the commands stand on; tests and the demonstration bring theirs.
@@ -45,11 +59,14 @@ class Environment:
     :ivar destination: returns what to know of a host that guests come to.
     :ivar guest_names: names the running guests of the host at a URI, to who
         completes a name; raises HostError.
+    :ivar machine: returns what only the machine at a URI itself can tell, if
+        it is this one.
     """
 
     opener: Opener = _open
     destination: Callable[[Host], Destination] = Destination
     guest_names: Callable[[str], list[str]] = _guest_names
+    machine: Callable[[str], Machine | None] = _machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,14 @@ class _Opening:
         return self._host
 
 
+@functools.cache
+def _show_log() -> None:
+    """Show our log on stderr, and no other library's. Once."""
+    ours = logging.getLogger("mdev_migrate")
+    ours.setLevel(logging.DEBUG)
+    ours.addHandler(logging.StreamHandler())
+
+
 class Session:
     """One call of a command.
 
@@ -125,7 +150,7 @@ class Session:
         self._written = True
         self.began = time.monotonic()
         if settings.verbose:
-            logging.basicConfig(level=logging.DEBUG)
+            _show_log()
 
     @classmethod
     def of(cls, context: click.Context) -> Session:
@@ -134,32 +159,36 @@ class Session:
         return cls(options.settings_of(context), environment)
 
     @contextlib.contextmanager
-    def source(self) -> Iterator[Host]:
+    def source(self, within_s: float | None = None) -> Iterator[Host]:
         """Open the host of ``--connect``.
 
+        :param within_s: how long the command may take; None for no limit.
         :raises HostUnreachable: if it cannot be opened.
         """
         self.step = Step.CONNECT
         uri = self.settings.source_uri
-        with contextlib.closing(self._open(uri)) as host:
+        with contextlib.closing(self._open(uri, within_s)) as host:
             self.step = None
             yield host
 
     @contextlib.contextmanager
-    def hosts(self, to: str) -> Iterator[Places]:
+    def hosts(
+        self, to: str, within_s: float | None = None
+    ) -> Iterator[Places]:
         """Open the source and the destination.
 
+        :param within_s: how long the command may take; None for no limit.
         :raises HostUnreachable: if one cannot be opened.
         """
-        with self.source() as source:
+        with self.source(within_s) as source:
             self.step = Step.CONNECT
-            with contextlib.closing(self._open(to)) as host:
+            with contextlib.closing(self._open(to, within_s)) as host:
                 self.step = Step.CHECK
                 yield Places(
                     source, self.environment.destination(host), self.began
                 )
 
-    def _open(self, uri: str) -> Host:
+    def _open(self, uri: str, within_s: float | None = None) -> Host:
         """Open a host, and wait no longer for it than a while.
 
         libvirt waits for ever for a host that accepts a connection and then
@@ -167,13 +196,18 @@ class Session:
 
         :raises HostUnreachable: if it cannot be opened, or does not answer.
         """
+        limit_s = _OPEN_S
+        if within_s is not None:
+            left_s = self.began + within_s - time.monotonic()
+            limit_s = min(limit_s, max(left_s, 0.0))
+        say_s = min(_SAY_S, limit_s)
         opening = _Opening(self.environment.opener, uri)
-        if not opening.ended.wait(_SAY_S):
+        if not opening.ended.wait(say_s):
             self.warn(f"waiting for {uri} to answer")
-        if not opening.ended.wait(_OPEN_S - _SAY_S):
+        if not opening.ended.wait(limit_s - say_s):
             opening.abandon()
             raise exception.HostUnreachable(
-                uri, f"no answer within {_OPEN_S:g} s"
+                uri, f"no answer within {limit_s:.3g} s"
             )
         return opening.result()
 

@@ -20,6 +20,8 @@ _COLOURS = {
     "passed": "green",
     "refused": "red",
     "unknown": "yellow",
+    "well": "green",
+    "wrong": "red",
     "reuse": "cyan",
     "create": "green",
 }

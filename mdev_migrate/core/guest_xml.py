@@ -132,6 +132,14 @@ def read_memory_kib(domain_xml: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
+def has_huge_pages(domain_xml: str) -> bool:
+    """Tell whether a guest's memory comes from a pool of its host's.
+
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    return _parse(domain_xml).find("memoryBacking/hugepages") is not None
+
+
 def read_viommu(domain_xml: str) -> str | None:
     """Return the model of the domain's virtual IOMMU, None if it has none.
 

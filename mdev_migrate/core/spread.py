@@ -25,11 +25,14 @@ class Leaving:
 
     :ivar wanted: what its mdevs ask of their targets.
     :ivar allowed: the hosts that it may go to, the preferred first.
+    :ivar memory_kib: what it takes of a host's memory; None if that cannot
+        be told.
     """
 
     guest: str
     wanted: tuple[model.WantedMdev, ...]
     allowed: tuple[str, ...]
+    memory_kib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,12 @@ class Destination:
     """A host that guests may go to.
 
     :ivar held: mdevs in the claims of others.
+    :ivar memory_kib: what it has left for guests; None if it did not say.
     """
 
     inventory: model.Inventory
     held: tuple[model.Mdev, ...] = ()
+    memory_kib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +146,15 @@ def _try(
     found = Spread()
     promised = {name: list(each.held) for name, each in destinations.items()}
     guests: Counter[str] = Counter()
+    memory = {name: each.memory_kib for name, each in destinations.items()}
     for each in ordered:
         fitting: dict[str, allocation.AllocationPlan] = {}
         lacking: dict[str, str] = {}
         for name in each.allowed:
+            left_kib = memory[name]
+            if left_kib is not None and (each.memory_kib or 0) > left_kib:
+                lacking[name] = _no_memory(each, left_kib)
+                continue
             try:
                 fitting[name] = allocation.allocate(
                     destinations[name].inventory,
@@ -171,7 +181,18 @@ def _try(
         found.placed[each.guest] = Placement(chosen, fitting[chosen])
         promised[chosen] += fitting[chosen].mdevs
         guests[chosen] += 1
+        left_kib = memory[chosen]
+        if left_kib is not None:
+            memory[chosen] = left_kib - (each.memory_kib or 0)
     return found
+
+
+def _no_memory(leaving: Leaving, left_kib: int) -> str:
+    needed_mib = (leaving.memory_kib or 0) // 1024
+    return (
+        f"it needs {needed_mib} MiB of memory, and {left_kib // 1024} MiB "
+        "are left there"
+    )
 
 
 def shortage(leaving: Sequence[Leaving], found: Spread) -> dict[str, int]:

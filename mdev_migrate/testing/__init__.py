@@ -5,6 +5,7 @@
 usual pair. ``docs/simulated-hosts.rst`` says what is simulated and what not.
 """
 
+from mdev_migrate.testing.cards import IdleCard
 from mdev_migrate.testing.connection import SimulatedConnection
 from mdev_migrate.testing.devices import SimulatedMdev
 from mdev_migrate.testing.errors import libvirt_error
@@ -43,6 +44,7 @@ __all__ = [
     "Effect",
     "Faults",
     "Gate",
+    "IdleCard",
     "Late",
     "MttyParent",
     "NvidiaParent",

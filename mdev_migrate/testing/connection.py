@@ -91,6 +91,16 @@ class SimulatedConnection:
         """Return the host's capabilities document."""
         return markup.capabilities_document(self.host.host_uuid)
 
+    @remote
+    def getMemoryStats(  # noqa: N802
+        self,
+        cellNum: int,  # noqa: N803, ARG002
+        flags: int | None = 0,  # noqa: ARG002
+    ) -> dict[str, int]:
+        """Return how much memory there is, and how much of it is free."""
+        total, free = self.host.memory_kib, self.host.free_memory_kib()
+        return {"total": total, "free": free, "buffers": 0, "cached": 0}
+
     def isAlive(self) -> int:  # noqa: N802
         """Return 1 as long as calls reach the host."""
         return int(self.link.alive and not self.host.crashed)

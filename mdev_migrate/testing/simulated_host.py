@@ -35,6 +35,7 @@ class SimulatedHost:
         does not know.
     :ivar required_downtime_ms: a migration from here goes on copying until
         the guest's downtime limit is at least this.
+    :ivar memory_kib: how much memory it has.
     :ivar requests: what migrations from here were asked for, in order.
     """
 
@@ -56,6 +57,7 @@ class SimulatedHost:
         self.kernel_release = "6.12.0-amd64"
         self.open_mdevs: set[str] = set()
         self.required_downtime_ms = 0
+        self.memory_kib = 256 << 20
         self.daemon_runs = True
         self.daemon_starts = 1
         self.requests: list[Request] = []
@@ -66,6 +68,18 @@ class SimulatedHost:
         )
         self._crashed: str | None = None
         self._spoilt: dict[str, Callable[[str], str]] = {}
+
+    def free_memory_kib(self) -> int:
+        """Return how much memory its guests leave; it may be less than none.
+
+        The caller holds the lock of the host's group.
+        """
+        engine = self.guests.engine
+        taken = sum(
+            int(engine.guest(uuid).maxMemory())
+            for uuid in self.running_guests()
+        )
+        return max(self.memory_kib - taken, 0)
 
     # What a test prepares.
 

@@ -132,9 +132,11 @@ class GuestCheck:
         yield from _check_places(findings)
         stays = findings.guest.running or findings.guest.suspended
         if stays and busy.error is None:
-            blockers = self._check_blockers(findings)
+            blockers, peer = self._check_blockers(findings)
             findings.blockers = _said(blockers)
             yield blockers
+            if peer is not None:
+                yield peer
         yield from self._check_bases(findings.guest)
         if not findings.guest.mdevs:
             findings.plan = allocation.AllocationPlan()
@@ -163,21 +165,43 @@ class GuestCheck:
 
         return attempt("guest-job", "source", check_none)
 
-    def _check_blockers(self, findings: _Findings) -> Check:
-        """Ask libvirt and QEMU whether they would migrate this guest."""
+    def _check_blockers(
+        self, findings: _Findings
+    ) -> tuple[Check, Check | None]:
+        """Ask libvirt and QEMU whether they would migrate this guest.
+
+        :returns: that check, and whether the source reaches the destination,
+            if it was asked.
+        """
         guest = findings.guest
+        peer_uri = self._options.peer_uri or self._destination.host.uri
+        unreached: list[exception.PeerUnreachable] = []
 
         def ask() -> str:
-            reason = self._source.ask_blockers(
-                guest.instance_uuid, self._options.flags_for(guest)
-            )
+            reason = None
+            try:
+                reason = self._source.ask_blockers(
+                    guest.instance_uuid,
+                    self._options.flags_for(guest),
+                    peer_uri,
+                )
+            except exception.PeerUnreachable as error:
+                unreached.append(error)
             if reason is not None:
                 raise exception.MigrationBlocked(
                     guest.name, findings.source.name, reason
                 )
             return "neither libvirt nor QEMU blocks the migration"
 
-        return attempt("migration-blockers", "source", ask)
+        def reach() -> str:
+            for error in unreached:
+                raise error
+            return f"{findings.source.name} reaches {peer_uri}"
+
+        blockers = attempt("migration-blockers", "source", ask)
+        if blockers.error is not None:
+            return blockers, None
+        return blockers, attempt("peer-reachable", "source", reach)
 
     def _check_bases(self, guest: model.Guest) -> Iterator[Check]:
         """Check the documents that the user gave for the destination."""

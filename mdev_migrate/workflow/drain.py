@@ -34,7 +34,6 @@ _ONCE = (
     "find_guest",
     "live_xml",
     "inactive_xml",
-    "ask_blockers",
 )
 #: After these the guest is not where it was, or it is not known where it is.
 _GONE = (
@@ -50,8 +49,25 @@ class _LookedAt:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._inventory = functools.cache(host.inventory)
+        self._unreached: dict[str | None, exception.PeerUnreachable] = {}
         for name in _ONCE:
             setattr(self, name, functools.cache(getattr(host, name)))
+
+    def ask_blockers(
+        self, instance_uuid: str, flags: int, peer_uri: str | None = None
+    ) -> str | None:
+        """Ask for each guest, but for a peer in vain only once."""
+        known = self._unreached.get(peer_uri)
+        if known is not None:
+            blockers = self._host.ask_blockers(instance_uuid, flags)
+            if blockers is None:
+                raise known
+            return blockers
+        try:
+            return self._host.ask_blockers(instance_uuid, flags, peer_uri)
+        except exception.PeerUnreachable as error:
+            self._unreached[peer_uri] = error
+            raise
 
     def inventory(self, *_kinds: object, **_how: object) -> model.Inventory:
         """Return all that was seen, whatever is asked for."""
@@ -115,17 +131,19 @@ class Plan:
 def make_plan(
     source: Host,
     destinations: Mapping[str, Destination],
-    options: Options,
+    options: Mapping[str, Options],
     wanted: Callable[[model.Guest], bool],
 ) -> Plan:
     """Look at each host once and plan for all guests together.
 
     :param destinations: what guests may go to, by name, in order.
+    :param options: how guests go to each, by the same names.
     :param wanted: whether a guest is to leave.
     :raises OptionInvalid: if an option is out of its bounds.
     :raises HostError: if a host cannot be asked.
     """
-    options.check()
+    for each in options.values():
+        each.check()
     here = cast(Host, _LookedAt(source))
     there = {
         name: replace(each, host=cast(Host, _LookedAt(each.host)))
@@ -138,16 +156,19 @@ def make_plan(
     ]
     reports = {
         guest.instance_uuid: {
-            name: _check(here, place, guest, options)
+            name: _check(here, place, guest, options[name])
             for name, place in there.items()
         }
         for guest in guests
     }
     leaving = [
-        _leaving(guest, reports[guest.instance_uuid]) for guest in guests
+        _leaving(guest, reports[guest.instance_uuid], _locked_kib(here, guest))
+        for guest in guests
     ]
     hosts = {
-        name: spread.Destination(inventory, inventory.claims.held())
+        name: spread.Destination(
+            inventory, inventory.claims.held(), place.host.free_memory_kib()
+        )
         for name, place in there.items()
         for inventory in [place.host.inventory()]
     }
@@ -187,7 +208,7 @@ def _check(
 
 
 def _leaving(
-    guest: model.Guest, reports: Mapping[str, Report]
+    guest: model.Guest, reports: Mapping[str, Report], memory_kib: int | None
 ) -> spread.Leaving:
     allowed = tuple(
         name
@@ -195,7 +216,7 @@ def _leaving(
         if report.allowed or _lacks_room_only(report)
     )
     wanted = next((r.wanted for r in reports.values() if r.wanted), ())
-    return spread.Leaving(guest.instance_uuid, wanted, allowed)
+    return spread.Leaving(guest.instance_uuid, wanted, allowed, memory_kib)
 
 
 def _lacks_room_only(report: Report) -> bool:
@@ -219,6 +240,20 @@ def _reasons(reports: Mapping[str, Report]) -> dict[str, str]:
 def _memory_kib(host: Host, guest: model.Guest) -> int | None:
     try:
         return guest_xml.read_memory_kib(host.live_xml(guest.instance_uuid))
+    except exception.MdevMigrateError:
+        return None
+
+
+def _locked_kib(host: Host, guest: model.Guest) -> int | None:
+    """Return what a guest takes of the memory that a host tells of.
+
+    All of it at once, if it has mdevs: their driver may write anywhere.
+    """
+    try:
+        document = host.live_xml(guest.instance_uuid)
+        if guest_xml.has_huge_pages(document):
+            return None
+        return guest_xml.read_memory_kib(document)
     except exception.MdevMigrateError:
         return None
 

@@ -372,6 +372,7 @@ class GuestMigration:
             )
         limits = self._destination.limits
         undoing.await_mdevs(self._there, frozenset(targets.values()), limits)
+        self._heed_others(report.guest)
         limit.begin()
         self._heed_stop(report.guest)
         return Journey(
@@ -383,6 +384,16 @@ class GuestMigration:
             flags=self._options.flags_for(report.guest),
             parameters=self._options.way.as_parameters(),
         )
+
+    def _heed_others(self, guest: model.Guest) -> None:
+        """Leave a guest alone that somebody has begun something with.
+
+        libvirt would wait for the end of that, and an abort would end it.
+
+        :raises GuestBusy: if somebody has.
+        """
+        job = self._source.progress(guest.instance_uuid)
+        precheck.check_no_job(guest, self._source.uri, job)
 
     def _downtime_limit(self, report: Report) -> DowntimeLimit:
         found = report.estimate

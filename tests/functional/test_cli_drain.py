@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is a host empty after ``drain``, and is it said why if it is not?"""
 
+import dataclasses
 import itertools
 import json
 import os
 import pathlib
 import signal
 
+import libvirt
 import pytest
 
 from mdev_migrate import testing
@@ -405,3 +407,97 @@ def test_one_of_several_is_out_of_reach(world: World, there: str, code: int):
 
     first = answer.json["destinations"][0]
     assert (answer.code, first["error"]["code"]) == (code, "host-unreachable")
+
+
+class TestMemory:
+    """A guest with mdevs takes all of its memory at once."""
+
+    def test_a_host_has_too_little(self, hosts: Hosts):
+        """It goes where there is enough, whatever else fits."""
+        for name in "abc":
+            hosts.add_guest(name, "mtty-1")
+        hosts.world.destination.memory_kib = 64 << 10
+
+        answer = hosts.drain("--json")
+
+        assert answer.code == 0, answer
+        assert hosts.running() == [0, 1, 2]
+
+    def test_all_have(self, hosts: Hosts):
+        """It is said what is needed, and what is left."""
+        hosts.add_guest("a", "mtty-1")
+        for host in (hosts.world.destination, hosts.third):
+            host.memory_kib = 63 << 10
+
+        answer = hosts.drain("--dry-run", "--json")
+
+        (guest,) = answer.json["guests"]
+        assert (answer.code, guest["planned"]) == (1, None)
+        assert (
+            list(guest["reasons"].values())
+            == ["it needs 64 MiB of memory, and 63 MiB are left there"] * 2
+        )
+
+    def test_a_host_that_does_not_tell(self, hosts: Hosts):
+        """Nobody stays for what is not known."""
+        hosts.add_guest("a", "mtty-1")
+        unsupported = testing.libvirt_error(
+            libvirt.VIR_ERR_NO_SUPPORT, "virNodeGetMemoryStats"
+        )
+        hosts.world.group.faults.on(
+            "getMemoryStats", testing.fail(unsupported), host="host-b"
+        )
+        hosts.third.memory_kib = 0
+
+        assert hosts.drain("--json").code == 0
+        assert hosts.running() == [0, 1, 0]
+
+
+def test_it_is_not_known_where_a_guest_is(hosts: Hosts):
+    """Exit code 1 would say that it is where it was; nobody else is tried."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.world.limits = dataclasses.replace(hosts.world.limits, settle_s=0.05)
+
+    def pace(step: testing.Step) -> None:
+        if step.phase == "load":
+            hosts.world.source.crash("power")
+
+    hosts.world.group.pace = pace
+
+    answer = hosts.drain("--json")
+
+    (guest,) = answer.json["guests"]
+    assert [each["error"]["code"] for each in guest["tried"]] == [
+        "outcome-unknown"
+    ]
+    assert answer.code == 3
+
+
+def test_each_host_by_its_own_address(hosts: Hosts):
+    """Whom the source does not reach is no place for a guest."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.add_guest("b", "mtty-1")
+
+    answer = hosts.drain(
+        *("--json", "--peer-uri", "qemu+tls://nowhere/system"),
+        *("--peer-uri", hosts.there[1]),
+    )
+
+    assert (answer.code, hosts.running()) == (0, [0, 0, 2])
+
+
+def test_the_note_is_written_before(hosts: Hosts, tmp_path: pathlib.Path):
+    """A command that is killed may yet have moved a guest."""
+    hosts.add_guest("a", "mtty-1")
+    note = tmp_path / "note"
+    seen = []
+
+    def pace(step: testing.Step) -> None:
+        if step.phase == "copy" and not seen:
+            seen.append(json.loads(note.read_text())["guest"])
+
+    hosts.world.group.pace = pace
+
+    hosts.drain("--note", str(note))
+
+    assert seen == ["a"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does no command wait for ever, or in silence?"""
 
+import logging
 import threading
 import time
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from mdev_migrate import testing
+from mdev_migrate import libvirt_host, testing
 from mdev_migrate.cli import session
 from mdev_migrate.core import downtime
 from mdev_migrate.host import Journey
@@ -70,6 +71,26 @@ class TestOpening:
 
 class TestTimeLimit:
     """``--timeout`` bounds the whole command."""
+
+    def test_opening(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        """A host that does not answer is waited for no longer."""
+        answers = threading.Event()
+        opened = world._open
+
+        def open_(uri: str) -> Any:
+            if uri == world.there:
+                answers.wait()
+            return opened(uri)
+
+        monkeypatch.setattr(world, "_open", open_)
+
+        answer = world.run(
+            "migrate", "vm", "--to", world.there, "--timeout", "0.2"
+        )
+        answers.set()
+
+        assert answer.code == 3
+        assert "no answer within 0." in answer.err
 
     def test_before_the_copy(self, world: World):
         """Time that passes before anything is sent counts."""
@@ -177,3 +198,87 @@ def test_names_are_shown_as_they_are(world: World):
     answer = world.run("check", "two  spaces", "--to", world.there)
 
     assert "allowed: guest two  spaces can be migrated" in answer.out
+
+
+class TestPeer:
+    """Whether the source reaches the destination is asked before."""
+
+    def test_refused(self, world: World):
+        """Nothing is claimed, and it is said what to do."""
+        world.add_guest()
+        before = world.snapshot()
+
+        answer = world.run(
+            *("migrate", "vm", "--to", world.there, "--json"),
+            *("--peer-uri", "qemu+tls://nowhere/system"),
+        )
+
+        error = answer.json["error"]
+        assert (answer.code, error["code"]) == (1, "peer-unreachable")
+        assert error["step"] == "check"
+        assert "--peer-uri" in error["hint"]
+        assert world.snapshot() == before
+
+    def test_says_nothing(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        """One that accepts and says nothing is not waited for for ever."""
+        world.add_guest()
+        monkeypatch.setattr(libvirt_host, "_PEER_S", 0.1)
+        answers = threading.Event()
+        world.group.faults.on(
+            "migrateToURI3", lambda _link, _call: answers.wait()
+        )
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+        answers.set()
+
+        (refused,) = (
+            check
+            for check in answer.json["checks"]
+            if check["result"] == "refused"
+        )
+        assert refused["name"] == "peer-reachable"
+        assert "no answer within 0.1 s" in refused["detail"]
+
+    def test_no_server_in_its_uri(self, world: World):
+        """libvirt sees that before it looks at the guest, which is asked."""
+        world.add_guest(blockers=["no VFIO migration"])
+        error = testing.libvirt_error(
+            libvirt.VIR_ERR_INVALID_ARG, "unable to parse server from dconnuri"
+        )
+        world.group.faults.on("migrateToURI3", testing.fail(error), nth=1)
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+
+        refused = [
+            check["name"]
+            for check in answer.json["checks"]
+            if check["result"] == "refused"
+        ]
+        assert refused == ["migration-blockers"]
+
+
+def test_somebody_was_faster(world: World):
+    """A job that began after the checks is let be, and nothing is left."""
+    world.add_guest()
+    before = world.snapshot()
+    world.group.faults.on(
+        "jobStats",
+        _job_stats(libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT),
+        nth=2,
+    )
+
+    answer = world.run("migrate", "vm", "--to", world.there, "--json")
+
+    assert answer.json["error"]["code"] == "guest-busy"
+    assert answer.json["error"]["step"] == "prepare"
+    assert world.snapshot() == before
+    assert "abortJob" not in [c.name for c in world.group.faults.calls]
+
+
+def test_verbose_is_our_log(world: World):
+    """No other library's log is shown."""
+    world.run("types", "-v")
+
+    assert logging.getLogger("mdev_migrate").level == logging.DEBUG
+    assert logging.getLogger().level != logging.DEBUG
+    assert not logging.getLogger("another.library").isEnabledFor(logging.DEBUG)
