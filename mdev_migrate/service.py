@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names that programs know from before claims lived on the destination.
 
-New programs use :class:`workflow.Destination` and :mod:`limits`.
+New programs use :class:`workflow.Destination` and :mod:`limits`. Old ones use
+these, though nothing else in the package does: they stay, as does
+:class:`core.claims.ClaimTable`, until a release that says otherwise.
 """
 
 from __future__ import annotations

@@ -116,4 +116,10 @@ def shared(command: Decorated) -> Decorated:
             is_flag=True,
             help="Tell more on stderr: log messages, seconds of each step.",
         ),
+        click.option(
+            "--state-dir",
+            expose_value=False,
+            hidden=True,
+            help="Of earlier versions: claims are kept on the destination.",
+        ),
     )

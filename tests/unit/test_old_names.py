@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mdev_migrate import service
+from mdev_migrate.cli import main
 from mdev_migrate.core import claims
 from mdev_migrate.workflow import GuestMigration
 from tests import scenes
@@ -23,3 +26,17 @@ def test_library_as_it_was_called():
     ).run()
 
     assert outcome.result == "migrated"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_folder_of_claims(place, capsys):
+    """A script that names one goes on; it is not made."""
+    folder = "/nonexistent/claims"
+    call = ["types", "-c", "test:///default"]
+    call[place:place] = ["--state-dir", folder]
+
+    with pytest.raises(SystemExit) as ended:
+        main.main(call)
+
+    assert ended.value.code == 0
+    assert folder not in "".join(capsys.readouterr())
