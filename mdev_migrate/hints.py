@@ -43,6 +43,11 @@ BLOCKERS: Sequence[Hint] = (
         "the vendor driver must support VFIO migration, on both hosts",
     ),
     Hint(
+        r"i/o error",
+        "the guest stands still for an error of its disk: 'virsh domblkerror' "
+        "names it; mend that, and let it go on",
+    ),
+    Hint(
         r"invtsc|cpu|nested|\bhv-|\bpmu\b",
         "a processor feature of the guest cannot be migrated: take it out of "
         "<cpu> or <features>, and start the guest anew",
@@ -77,7 +82,8 @@ BLOCKERS: Sequence[Hint] = (
         "cache none or directsync; --unsafe migrates it all the same",
     ),
     Hint(
-        r"state change lock|another job|job .*(active|progress)|dump in",
+        r"state change lock|another (migration )?job|job .*(active|progress)|"
+        r"dump in",
         "something else is being done with the guest: wait for it, 'virsh "
         "domjobinfo' on the source shows it",
     ),
@@ -138,10 +144,21 @@ CONNECTIONS: Sequence[Hint] = (
         "need certificates of one authority: see libvirt's 'TLS setup'; "
         "'virt-pki-query-dn' and 'virt-pki-validate' look at them",
     ),
+    Hint(
+        r"host key verification|permission denied \(|too many authentication",
+        "ssh lets this user not in: 'ssh' to the host of the URI must work "
+        "for him without a question",
+    ),
 )
 
 #: Why the source could not send a guest.
 JOURNEYS: Sequence[Hint] = (
+    Hint(
+        r"resolved to localhost|fqdn|invalid hostname",
+        "the destination gives the source a name of itself that leads nowhere "
+        "from there: give an address that the source reaches, with "
+        "--migrate-uri, or mend the destination's /etc/hosts",
+    ),
     Hint(
         _NO_NAME,
         "the source cannot resolve a name of the destination: give an address "

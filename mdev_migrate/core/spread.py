@@ -23,6 +23,7 @@ from mdev_migrate.core import allocation
 class Leaving:
     """A guest that is to leave.
 
+    :ivar guest: its UUID.
     :ivar wanted: what its mdevs ask of their targets.
     :ivar allowed: the hosts that it may go to, the preferred first.
     :ivar memory_kib: what it takes of a host's memory; None if that cannot
@@ -160,6 +161,7 @@ def _try(
                     destinations[name].inventory,
                     each.wanted,
                     held=promised[name],
+                    owner=each.guest,
                     mint=mint,
                 )
             except exception.PreCheckError as error:

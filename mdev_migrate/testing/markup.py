@@ -55,7 +55,8 @@ def mdevs_by_options(elements: Iterable[Element]) -> list[str]:
             for found in element.iter(f"{_QEMU}property")
             if found.get("name") == "sysfsdev"
         ]
-    return [path.rpartition("/")[2].lower() for path in paths if path]
+    named = (path.rstrip("/").rpartition("/")[2] for path in paths if path)
+    return [name.lower() for name in named]
 
 
 def _sysfsdev(argument: str) -> str:

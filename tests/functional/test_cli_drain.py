@@ -501,3 +501,17 @@ def test_the_note_is_written_before(hosts: Hosts, tmp_path: pathlib.Path):
     hosts.drain("--note", str(note))
 
     assert seen == ["a"]
+
+
+def test_definition_that_an_earlier_stay_left(world: World):
+    """A full host takes the guest back whose mdev it still keeps."""
+    hosts = Hosts(world, ports=(1, 0))
+    uuid = hosts.add_guest("vm", "mtty-1")
+    kept = builders.uuid(0x900)
+    world.destination.add_mdev(kept, "mtty-1")
+    world.destination.add_guest("vm", uuid, [kept], running=False)
+
+    answer = hosts.drain("--json")
+
+    assert _results(answer) == {"vm": "migrated"}
+    assert kept in world.destination.used_mdevs()

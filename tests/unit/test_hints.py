@@ -24,6 +24,8 @@ BLOCKERS = {
     "cannot migrate domain with 3 snapshots": "snapshot",
     "cannot migrate domain with 1 checkpoints": "snapshot",
     "domain has active block job": "blockjob",
+    "cannot migrate domain with I/O error": "domblkerror",
+    "another migration job is already running for domain": "domjobinfo",
     "The qcow format used by node 'a' does not support live migration": "raw",
     "Unsafe migration: Migration without shared storage is unsafe": "storage",
     "Unsafe migration: Migration may lead to data corruption if disks use "
@@ -110,6 +112,8 @@ def test_unknown_reason():
             ),
             "certificate",
         ),
+        ("Host key verification failed.: Input/output error", "ssh"),
+        ("Permission denied (publickey): Input/output error", "ssh"),
         ("Connection refused", "virsh -c URI"),
     ],
 )
@@ -130,6 +134,13 @@ def test_connection(reason, about):
             "cannot resolve",
         ),
         ("address resolution failed for gpu-2:49152", "--migrate-uri"),
+        (
+            (
+                "hostname on destination resolved to localhost, but migration "
+                "requires an FQDN"
+            ),
+            "/etc/hosts",
+        ),
         (
             "authentication failed: Failed to verify peer's certificate",
             "certificate",

@@ -187,3 +187,23 @@ def test_says_what_is_short():
 
     assert spread.shortage(leaving, found) == {"mtty-1": 1, "mtty-2": 1}
     assert "gpu-1" in found.lacking["vm"]["gpu-1"]
+
+
+def test_own_definition_on_a_full_host():
+    """What an earlier stay left there is held for its guest alone."""
+    own = builders.guest(
+        "vm", 1, instance_uuid=builders.instance(1), active=False
+    )
+    inventory = model.Inventory(
+        "gpu-1", (builders.mtty(0),), (builders.mdev(1),), (own,)
+    )
+    leaving = [
+        _leaving(builders.instance(number), ["mtty-1"], "gpu-1")
+        for number in (2, 1)
+    ]
+
+    found = spread.spread(
+        leaving, {"gpu-1": Destination(inventory)}, _minted()
+    )
+
+    assert _where(found) == {builders.instance(1): "gpu-1"}
