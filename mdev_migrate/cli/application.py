@@ -74,6 +74,8 @@ class Application(click.Group):
             return _incomplete(error, as_json=as_json)
         except Exception as error:  # noqa: BLE001 - the last place to do so
             return _broken(error, args, as_json=as_json)
+        if sys.stdout is None and asked_for(args, "--help", "--version"):
+            return FAILED
         return code if isinstance(code, int) else DONE
 
 

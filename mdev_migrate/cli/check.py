@@ -53,7 +53,7 @@ def command(
     if len(destinations) > 1:
         found = [_find(session, guest, to, how) for to in destinations]
         session.answer(_all_as_json(guest, found), lambda: _answer_all(found))
-        context.exit(_exit_code(found))
+        session.end(context, _exit_code(found))
     with session.failing(as_json(guest)):
         report = _check_one(session, guest, destinations[0], how)
     session.answer(as_json(guest, report), lambda: show(report))

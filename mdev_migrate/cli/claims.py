@@ -39,7 +39,6 @@ def command(context: click.Context) -> None:
         context,
         [f"{each.name} is no claim: {each.reason}" for each in found.strange],
     )
-    session.end_showing(context)
 
 
 def state(claim: model.Claim) -> Literal["owned", "left", "nova"]:

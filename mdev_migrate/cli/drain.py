@@ -152,27 +152,28 @@ def command(
     call = _Call.read(context, given)
     with session.failing(_answer(session, call)):
         plan = _look(session, call)
+    show_plan = functools.partial(drain_output.show_plan, plan)
+    if call.dry_run:
+        planned = [Moved(each) for each in plan.guests]
+        session.answer(_answer(session, call, plan, planned), show_plan)
+        session.end_showing(context, allowed=not plan.staying)
     if not session.settings.as_json:
-        output.answer(functools.partial(drain_output.show_plan, plan))
-    moved: Sequence[Moved] = [Moved(each) for each in plan.guests]
-    if not call.dry_run:
-        moved = _move_all(session, call, plan)
-        if metrics_file is not None:
-            metrics.write(
-                metrics_file,
-                [
-                    metrics.Finished(
-                        each.tried[-1].outcome, each.leaving.types
-                    )
-                    for each in moved
-                    if each.tried
-                ],
-            )
-    if session.settings.as_json:
-        output.print_json(_answer(session, call, plan, moved))
-    elif not call.dry_run:
-        output.answer(functools.partial(drain_output.show_end, moved))
-    context.exit(_exit_code(call, plan, moved))
+        output.answer(show_plan)
+    moved = _move_all(session, call, plan)
+    if metrics_file is not None:
+        metrics.write(
+            metrics_file,
+            [
+                metrics.Finished(each.tried[-1].outcome, each.leaving.types)
+                for each in moved
+                if each.tried
+            ],
+        )
+    session.answer(
+        _answer(session, call, plan, moved),
+        functools.partial(drain_output.show_end, moved),
+    )
+    context.exit(_exit_code(moved))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -312,9 +313,7 @@ def _move(
         return migrate.not_begun(session, guest.name, error)
 
 
-def _exit_code(call: _Call, plan: Plan, moved: Iterable[Moved]) -> int:
-    if call.dry_run:
-        return application.FAILED if plan.staying else application.DONE
+def _exit_code(moved: Iterable[Moved]) -> int:
     left = [each for each in moved if each.result != "migrated"]
     codes = [
         exit_code(each.tried[-1].outcome.error) for each in left if each.tried

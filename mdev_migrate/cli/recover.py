@@ -88,7 +88,10 @@ def command(
         lambda: show(name, settled, dry_run=dry_run),
     )
     kept = any(each.action == "kept" for each in settled)
-    context.exit(application.FAILED if kept else application.DONE)
+    code = application.FAILED if kept else application.DONE
+    if dry_run:
+        session.end(context, code)
+    context.exit(code)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import click
 
@@ -230,7 +231,7 @@ class Session:
         warnings: Sequence[str] = (),
         *,
         allowed: bool = True,
-    ) -> None:
+    ) -> NoReturn:
         """Exit from a command whose answer is all that there is.
 
         With 1 if that is a no, or is not all, or could not be written.
@@ -239,8 +240,17 @@ class Session:
         """
         for text in warnings:
             self.warn(text)
-        whole = allowed and not warnings and self._written
-        context.exit(application.DONE if whole else application.FAILED)
+        whole = allowed and not warnings
+        self.end(context, application.DONE if whole else application.FAILED)
+
+    def end(self, context: click.Context, code: int) -> NoReturn:
+        """Exit, but not with 0 if the answer could not be written.
+
+        Of a command whose answer is all that there is.
+        """
+        if code == application.DONE and not self._written:
+            code = application.FAILED
+        context.exit(code)
 
     @contextlib.contextmanager
     def failing(self, empty: json_output.Answer) -> Iterator[None]:

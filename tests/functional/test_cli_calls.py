@@ -305,13 +305,22 @@ class TestProcess:
         )
 
     @pytest.mark.parametrize("how", [(), ("--json",)])
-    @pytest.mark.parametrize("command", ["types", "list", "claims"])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("types",),
+            ("list",),
+            ("claims",),
+            ("recover", "--dry-run"),
+            ("drain", "--dry-run", "--to", "test:///default"),
+        ],
+    )
     def test_full_disk_and_nothing_else_done(self, command, how):
         """An answer that is all there is, and is lost, is no success."""
         errors, told = os.pipe()
         with open("/dev/full", "w") as full:
             done = run(
-                *("-c", "test:///default", command, *how),
+                *("-c", "test:///default", *command, *how),
                 stdout=full.fileno(),
                 stderr=told,
             )
@@ -336,6 +345,22 @@ class TestProcess:
         assert said == (
             "error: cannot write the answer: No space left on device\n"
         )
+
+    @pytest.mark.parametrize(
+        "words", [("--version",), ("list", "--help"), ("types",)]
+    )
+    def test_no_stdout(self, words):
+        """Who has closed it before gets nothing, and no exit code 0."""
+        done = subprocess.run(  # noqa: S603 - our own command
+            [
+                *("sh", "-c", 'exec "$@" >&-', "sh"),
+                *(sys.executable, "-m", "mdev_migrate.cli"),
+                *("-c", "test:///default", *words),
+            ],
+            check=False,
+        )
+
+        assert done.returncode == 1
 
     def test_reader_that_has_read_enough(self):
         """A pipe that is closed is no failure."""
