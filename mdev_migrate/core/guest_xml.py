@@ -98,13 +98,13 @@ def mdevs_by_options(domain_xml: str) -> frozenset[str]:
 def _by_options(domain: etree._Element) -> Iterator[str]:
     """Yield the UUID of each mdev that an option names by its path.
 
-    The option may be ``-device`` or ``-set``, in words or in JSON, which may
-    write ``\\/`` for a slash, or a property of its own.
+    The option may be ``-device`` or ``-set``, in words or in JSON, or a
+    property of its own.
     """
     for element in domain.iter(etree.Element):
         if not str(element.tag).startswith(_HYPERVISOR):
             continue
-        text = " ".join(map(str, element.attrib.values())).replace("\\/", "/")
+        text = " ".join(map(str, element.attrib.values()))
         if _BY_PATH.search(text):
             yield from map(str.lower, _UUID_PART.findall(text))
 

@@ -139,6 +139,25 @@ class TestViommu:
         assert guest_xml.read_viommu(_domain(element)) == found
 
 
+class TestReadMemory:
+    """Telling how much memory a guest has at most."""
+
+    @pytest.mark.parametrize(
+        ("element", "found"),
+        [
+            ("<memory>65536</memory>", 65536),
+            ("<memory unit='KiB'> 65536\n</memory>", 65536),
+            ("<memory unit='MiB'>64</memory>", None),
+            ("<memory unit='KiB'>-1</memory>", None),
+            ("<memory/>", None),
+            ("", None),
+        ],
+    )
+    def test_kib(self, element, found):
+        """It is told as libvirt writes it, in KiB; nothing is guessed."""
+        assert guest_xml.read_memory_kib(_domain(tail=element)) == found
+
+
 class TestReplace:
     """Putting target mdevs in place of source mdevs."""
 
