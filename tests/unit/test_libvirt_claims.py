@@ -87,6 +87,22 @@ class TestDefining:
 
         assert host.claims.read() == model.Claims()
 
+    def test_made_in_spite_of_an_error(self, host, simulated):
+        """What libvirt made and said not to have is released with the rest."""
+        error = testing.libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "timer")
+
+        def make_and_fail(_link, define):
+            define()
+            raise error
+
+        for nth in range(1, 9):
+            simulated.faults.on("defineXML", make_and_fail, nth=nth)
+
+        with pytest.raises(exception.LibvirtFailed):
+            host.claims.define(CLAIM, FORM)
+
+        assert host.claims.read() == model.Claims()
+
     def test_rival_who_gives_up_between_refusal_and_look(
         self, host, simulated
     ):
