@@ -12,7 +12,7 @@ import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -28,6 +28,8 @@ from mdev_migrate.workflow.values import (
     mint,
 )
 
+#: How soon a signal is heeded, at the latest.
+_HEEDED_S = 0.2
 #: What a look at a host answers once, and a check asks for each guest.
 _ONCE = (
     "facts",
@@ -330,10 +332,14 @@ class Drain:
         for each in self._moved:
             if each.leaving.placement is not None:
                 waiting.put(each)
-        with ThreadPoolExecutor(self._parallel, "drain") as pool:
+        with futures.ThreadPoolExecutor(self._parallel, "drain") as pool:
             workers = [
                 pool.submit(self._work, waiting) for _ in range(self._parallel)
             ]
+            # A signal that another thread was chosen for is heeded by the
+            # main thread alone, and only when that wakes up.
+            while futures.wait(workers, _HEEDED_S).not_done:
+                pass
         for worker in workers:
             worker.result()
         return self._moved

@@ -3,7 +3,8 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +15,8 @@ from mdev_migrate.libvirt_host import LibvirtHost
 from mdev_migrate.limits import Limits
 from mdev_migrate.workflow import Destination
 
+#: What stops a migration.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INSTANCE = "aaaaaaaa-0000-4000-8000-000000000001"
 MDEV_1 = "55555555-5555-4555-8555-555555555551"
 MDEV_2 = "55555555-5555-4555-8555-555555555552"
@@ -111,3 +114,15 @@ class World:
 def world(capsys: pytest.CaptureFixture[str]) -> World:
     """Two hosts without any guest."""
     return World(capsys)
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let signals be heard that who started the tests ignores, as nohup."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -229,13 +229,15 @@ def test_left_where_it_is(hosts: Hosts):
         (2, {"a": "failed", "b": "not-begun"}, "aborting the migration"),
     ],
 )
+@pytest.mark.usefixtures("heard")
 def test_signals(
     hosts: Hosts, signals: int, results: dict[str, str], words: str
 ):
     """One lets the guest under way arrive, a second aborts it."""
     hosts.add_guest("a", "mtty-1", "mtty-1")
     hosts.add_guest("b", "mtty-1")
-    hosts.world.source.required_downtime_ms = 1000
+    # It must not end by itself before it is aborted, however late that is.
+    hosts.world.source.required_downtime_ms = 1000 if signals == 1 else 20_000
 
     def pace(step: testing.Step) -> None:
         if (step.phase, step.number) == ("copy", 3):
@@ -246,6 +248,7 @@ def test_signals(
 
     answer = hosts.drain("--json")
     hosts.world.group.pace = lambda _step: None
+    hosts.world.source.required_downtime_ms = 1000
     again = hosts.drain("--json")
 
     assert (answer.code, _results(answer)) == (1, results)

@@ -4,7 +4,6 @@
 import dataclasses
 import os
 import signal
-from collections.abc import Iterator
 
 import libvirt
 import pytest
@@ -17,6 +16,7 @@ from tests.functional.conftest import (
     INSTANCE,
     MDEV_1,
     MDEV_2,
+    SIGNALS,
     TARGET,
     World,
 )
@@ -38,7 +38,6 @@ KEYS = {
     "steps",
     "error",
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def refuse_loading(world: World) -> None:
@@ -320,24 +319,12 @@ class TestNotMigrated:
 
 
 @pytest.fixture
-def _heard() -> Iterator[None]:
-    """Let signals be heard that who started the tests ignores, as nohup."""
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    for number, handler in before.items():
-        if handler is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
 def _patient(world: World) -> None:
     """Wait for an abort however long a busy machine takes for it."""
     world.limits = dataclasses.replace(world.limits, settle_s=60, busy_s=30)
 
 
-@pytest.mark.usefixtures("_heard", "_patient")
+@pytest.mark.usefixtures("heard", "_patient")
 class TestSignals:
     @pytest.mark.parametrize("number", SIGNALS)
     def test_stops_in_order(self, world: World, number: signal.Signals):
