@@ -1210,9 +1210,10 @@ class GuestNotOnTargets(MigrationError):
 
     code = "guest-not-on-targets"
     hint = (
-        "it has left the source, so do not start it there; look at it on the "
-        "destination, with 'virsh dominfo' and 'virsh dumpxml' and in its "
-        "QEMU log: what it holds there is left as it is"
+        "do not start it on the source: it has left it, and what it wrote "
+        "last it wrote on the destination. Look at it there, with 'virsh "
+        "domstate --reason', 'virsh dumpxml' and in its log in "
+        "/var/log/libvirt/qemu; what it has there is left as it is"
     )
 
     guest: str
@@ -1221,8 +1222,7 @@ class GuestNotOnTargets(MigrationError):
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest} has arrived on {self.host}, but: "
-            f"{self.reason}"
+            f"guest {self.guest} has arrived on {self.host}, but {self.reason}"
         )
 
 
@@ -1232,8 +1232,10 @@ class GuestLost(MigrationError):
 
     code = "guest-lost"
     hint = (
-        "it was stopped, or somebody moved it to another host: look for it "
-        "there, and in its QEMU logs on both hosts, before you start it"
+        "nothing here stops a guest: it ended, or somebody stopped it or "
+        "moved it to another host. Look for it there first, for started twice "
+        "it ruins its disks; its logs in /var/log/libvirt/qemu on both hosts "
+        "say how it ended. What was prepared for it is undone"
     )
 
     guest: str
@@ -1241,8 +1243,8 @@ class GuestLost(MigrationError):
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest}: is active on neither host after its "
-            f"migration: {self.reason}"
+            f"guest {self.guest} runs on neither host after its migration: "
+            f"{self.reason}"
         )
 
 
@@ -1251,6 +1253,7 @@ class GuestStopped(MigrationError):
     """The guest was shut off on the source while it was being migrated.
 
     :ivar how: in words, as "was shut down".
+    :ivar defined: the source still has its definition.
     """
 
     code = "guest-stopped"
@@ -1262,11 +1265,24 @@ class GuestStopped(MigrationError):
     guest: str
     host: str
     how: str
+    defined: bool = True
+
+    def __post_init__(self) -> None:
+        """Send nobody to a definition that is not there."""
+        super().__post_init__()
+        if not self.defined:
+            self.hint = (
+                "its disks are where they were, and what was prepared for it "
+                "is undone: whoever started it can do so again"
+            )
 
     def __str__(self) -> str:
+        left = "is shut off there"
+        if not self.defined:
+            left = "is not defined there, so libvirt does not know it any more"
         return (
             f"guest {self.guest}: {self.how} on {self.host} while it was "
-            "being migrated, and is shut off there"
+            f"being migrated, and {left}"
         )
 
 
@@ -1276,9 +1292,10 @@ class OutcomeUnknown(MigrationError):
 
     code = "outcome-unknown"
     hint = (
-        "start it on neither host before you have looked at both; its claim "
-        "and target mdevs are kept, so wherever it is it goes on, and "
-        "'mdev-migrate recover' ends them when both hosts can be reached"
+        "start it on neither host until you know, for started twice it ruins "
+        "its disks. If it runs it goes on: nothing was undone, and its target "
+        "mdevs are kept for it. 'virsh domstate' on both hosts tells where it "
+        "is; when both can be reached, 'mdev-migrate recover' clears up"
     )
 
     guest: str
@@ -1286,7 +1303,7 @@ class OutcomeUnknown(MigrationError):
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest}: whether it has moved is not known yet: "
+            f"guest {self.guest}: it is not known yet on which host it runs: "
             f"{self.reason}"
         )
 

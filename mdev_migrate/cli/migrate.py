@@ -330,9 +330,9 @@ _WHERE = {
     exception.OutcomeUnknown.code: (
         "where it runs is not known, so nothing was undone"
     ),
-    exception.GuestLost.code: "it is active on neither host",
+    exception.GuestLost.code: "it runs on neither host",
     exception.GuestStopped.code: (
-        "it is shut off on the source, all else was undone"
+        "it was stopped on the source, all else was undone"
     ),
 }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import re
 
 from mdev_migrate import model
 
@@ -26,16 +27,40 @@ def has_come(guest: model.Guest | None) -> bool:
     return guest is not None and (guest.running or guest.suspended)
 
 
-def describe(guest: model.Guest | None, host: str, *, transient: bool) -> str:
-    """Return in words what a host knows of a guest that is not active.
+#: How libvirt says of a job under way that its guest has ended meanwhile
+#: (qemuDomainObjWait). Of one that was gone before it says "not valid".
+_ENDED = re.compile("operation failed: domain is (not|no longer) running")
+_FORGOTTEN = "it had no definition, and libvirt forgets such a guest"
 
-    :param transient: it had no definition when it was seen last.
+
+def ended_on_the_way(reason: str) -> bool:
+    """Tell whether a guest ended while its migration had hold of it.
+
+    Nobody else can have moved it then.
+
+    :param reason: libvirt's, for the end of that migration.
+    """
+    return _ENDED.search(reason) is not None
+
+
+def describe(guest: model.Guest | None, host: str) -> str:
+    """Return in words what a host knows of a guest that is not active."""
+    if guest is None:
+        return f"{host} does not know it"
+    how = f": it {guest.stopped}" if guest.stopped else ""
+    return f"on {host} it is shut off{how}"
+
+
+def describe_arrived(guest: model.Guest | None, *, transient: bool) -> str:
+    """Return in words what has become of a guest where it had arrived.
+
+    :param transient: it has no definition.
     """
     if guest is not None:
         how = f": it {guest.stopped}" if guest.stopped else ""
-        return f"on {host} it is shut off{how}"
-    known = f"{host} does not know it"
-    return f"{known}, for it has no definition" if transient else known
+        return f"it is shut off there now{how}"
+    gone = "it is not there any more"
+    return f"{gone}: {_FORGOTTEN}" if transient else gone
 
 
 def tell(

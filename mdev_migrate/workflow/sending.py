@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mdev_migrate import exception, model
 from mdev_migrate.core import claim_life, guest_xml, whereabouts
@@ -148,27 +148,33 @@ class Sending:
             raise exception.GuestNotOnTargets(
                 self._guest.name,
                 host.uri,
-                whereabouts.describe(
-                    there, "that host", transient=not self._guest.persistent
+                whereabouts.describe_arrived(
+                    there, transient=not self._guest.persistent
                 ),
             )
         if self._guest.running and not there.running:
             self._warn(
                 f"the guest is not running on {host.uri}: is it paused?"
             )
-        documents = [(host.live_xml(uuid), self._targets)]
+        documents = [("it runs", host.live_xml(uuid), self._targets)]
         if there.persistent:
-            documents.append((host.inactive_xml(uuid), self._later))
-        for document, planned in documents:
+            later = host.inactive_xml(uuid)
+            documents.append(("it will start next", later, self._later))
+        for what, document, planned in documents:
             found = guest_xml.named_mdevs(document)
             if found != planned:
                 raise exception.GuestNotOnTargets(
                     self._guest.name,
                     host.uri,
-                    f"its XML names the mdevs {sorted(found)}, "
-                    f"{sorted(planned)} were planned",
+                    f"{what} {_with(found)}, as its XML says; planned was: "
+                    f"{_with(planned)}",
                 )
         statistics = host.completed(uuid)
         if statistics is not None:
             outcome.downtime_ms = statistics.downtime_ms
             outcome.bytes_moved = statistics.bytes_moved()
+
+
+def _with(uuids: Collection[str]) -> str:
+    listed = ", ".join(sorted(uuids))
+    return f"with the mdevs {listed}" if uuids else "without mdevs"

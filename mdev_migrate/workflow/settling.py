@@ -93,11 +93,16 @@ def explain_loss(
     )
     if here is not None and here.stopped not in ("", model.MIGRATED_AWAY):
         return exception.GuestStopped(guest.name, source.uri, here.stopped)
+    if here is None and whereabouts.ended_on_the_way(reason):
+        return exception.GuestStopped(
+            guest.name, source.uri, "was stopped", defined=False
+        )
     said = [
-        whereabouts.describe(found, host.uri, transient=not guest.persistent)
+        whereabouts.describe(found, host.uri)
         for found, host in ((here, source), (there, destination))
     ]
-    return exception.GuestLost(guest.name, "; ".join((*said, reason)))
+    said.append(f"why its migration ended: {reason}")
+    return exception.GuestLost(guest.name, "; ".join(said))
 
 
 def refuse_stopped(source: Host, guest: model.Guest) -> None:

@@ -87,16 +87,28 @@ def test_how(reason, words):
     assert f"guest vm: {words} on " in str(outcome.error)
 
 
-def test_transient_guest():
-    """It is gone when it stops, and both possibilities are named."""
-    scene = scenes.Scene(["mtty-1"], persistent=False)
+def _undefine(scene: scenes.Scene) -> None:
+    _stop(scene)
+    scene.here.open().lookupByName("vm").undefine()
 
-    outcome = _migrate_and(scene, lambda: _stop(scene), ("copy", 1))
 
-    assert isinstance(outcome.error, exception.GuestLost)
+@pytest.mark.parametrize(
+    ("persistent", "act"), [(False, _stop), (True, _undefine)]
+)
+@pytest.mark.parametrize("phase", PHASES[1:])
+def test_source_has_forgotten_it(persistent, act, phase):
+    """It was stopped: while it was on its way nobody else could move it."""
+    scene = scenes.Scene(["mtty-1"], persistent=persistent)
+
+    outcome = _migrate_and(scene, lambda: act(scene), phase)
+
+    assert isinstance(outcome.error, exception.GuestStopped)
     text = _text(outcome)
-    assert "does not know it, for it has no definition" in text
-    assert "it was stopped, or somebody moved it" in text
+    assert "was stopped on qemu+tls://host-a" in text
+    assert "does not know it any more" in text
+    assert "definition" not in text
+    assert "another host" not in text
+    assert (scene.claims(), scene.there.mdevs()) == ((), {})
 
 
 def test_moved_away_by_somebody_who_kept_its_definition():
@@ -125,9 +137,16 @@ def test_moved_away_by_somebody_who_kept_its_definition():
     assert "another host" in _text(outcome)
 
 
-def test_right_after_arrival():
+@pytest.mark.parametrize(
+    ("persistent", "words"),
+    [
+        (True, "it is shut off there now: it was stopped by force"),
+        (False, "it is not there any more: it had no definition"),
+    ],
+)
+def test_right_after_arrival(persistent, words):
     """It has left the source; how it ended is said."""
-    scene = scenes.Scene(["mtty-1"])
+    scene = scenes.Scene(["mtty-1"], persistent=persistent)
 
     class AtVerify(scenes.Silent):
         def step(self, step: Any, detail: str) -> None:
@@ -138,6 +157,7 @@ def test_right_after_arrival():
 
     assert isinstance(outcome.error, exception.GuestNotOnTargets)
     assert "has arrived on qemu+tls://host-b" in _text(outcome)
-    assert "is shut off: it was stopped by force" in _text(outcome)
+    assert words in _text(outcome)
+    assert "do not start it on the source" in _text(outcome)
     # Its definition is there, with its mdev.
     assert len(scene.there.mdevs()) == 1

@@ -670,6 +670,6 @@ def test_somebody_else_moves_it_to_a_third_host():
     outcome = scene.migrate()
 
     assert isinstance(outcome.error, exception.GuestLost)
-    assert "look for it" in outcome.error.hint
+    assert "Look for it there first" in outcome.error.hint
     assert scene.where() == ["host-c"]
     assert scene.claims() == ()

@@ -48,7 +48,7 @@ FACTS = {
     "move": "fly",
 }
 #: Facts that an error's text need not show.
-UNSHOWN = {"operation", "number", "host_uuid"}
+UNSHOWN = {"operation", "number", "host_uuid", "defined"}
 
 
 def _subclasses(kind):
