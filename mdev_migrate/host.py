@@ -58,9 +58,27 @@ class Claims(Protocol):
         ...
 
     def write(self, claim: model.Claim) -> None:
-        """Write what a claim says now: its step, its beat, that it is over.
+        """Write what a claim says now: its step and its beat.
 
         :raises ClaimLost: if it is not there any more.
+        """
+        ...
+
+    def close(self, claim: model.Claim) -> None:
+        """Say that nobody works on a claim any more: it is over, for good.
+
+        :raises ClaimLost: if it is not there any more.
+        """
+        ...
+
+    def confirm(self, claim: model.Claim) -> None:
+        """See that nobody has said so, nor ended it.
+
+        Whoever ends a claim that is not his says so before he reads its step
+        once more; its owner writes a step before he sees to it that nobody
+        did. So one of the two always learns of the other.
+
+        :raises ClaimLost: if somebody has.
         """
         ...
 

@@ -115,22 +115,53 @@ class LibvirtClaims:
     def write(self, claim: model.Claim) -> None:
         """Write what a claim says now; see ``host.Claims``."""
         for target in claim.targets:
-            with self._calling("virDomainSetMetadata") as connection:
-                try:
-                    domain = connection.lookupByUUIDString(target.domain_uuid)
-                    domain.setMetadata(
-                        libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-                        claim_xml.write_metadata(claim, target),
-                        claim_xml.KEY,
-                        claim_xml.NAMESPACE,
-                        libvirt.VIR_DOMAIN_AFFECT_CONFIG,
-                    )
-                except libvirt.libvirtError as error:
-                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                        raise
-                    raise exception.ClaimLost(
-                        claim.instance_uuid, self._name()
-                    ) from error
+            text = claim_xml.write_metadata(claim, target)
+            with self._domain("virDomainSetMetadata", claim, target) as domain:
+                domain.setMetadata(
+                    libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                    text,
+                    claim_xml.KEY,
+                    claim_xml.NAMESPACE,
+                    libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+                )
+
+    def close(self, claim: model.Claim) -> None:
+        """Say that nobody works on a claim; see ``host.Claims``."""
+        for target in claim.targets:
+            with self._domain("virDomainSetMetadata", claim, target) as domain:
+                domain.setMetadata(
+                    libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                    claim_xml.write_over(),
+                    claim_xml.OVER_KEY,
+                    claim_xml.OVER_NAMESPACE,
+                    libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+                )
+
+    def confirm(self, claim: model.Claim) -> None:
+        """See that a claim is its owner's still; see ``host.Claims``."""
+        for target in claim.targets:
+            with self._domain("virDomainGetXMLDesc", claim, target) as domain:
+                text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            if claim_xml.is_over(text):
+                raise exception.ClaimLost(claim.instance_uuid, self._name())
+
+    @contextlib.contextmanager
+    def _domain(
+        self, operation: str, claim: model.Claim, target: model.Target
+    ) -> Iterator[Any]:
+        """Look for the domain of one target.
+
+        :raises ClaimLost: if it is not there, or not any more.
+        """
+        with self._calling(operation) as connection:
+            try:
+                yield connection.lookupByUUIDString(target.domain_uuid)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+                raise exception.ClaimLost(
+                    claim.instance_uuid, self._name()
+                ) from error
 
     def undefine(self, claim: model.Claim) -> None:
         """Release a claim; see ``host.Claims``."""

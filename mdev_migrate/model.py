@@ -299,8 +299,9 @@ class Claim:
     :ivar step: how far its migration is known to have come.
     :ivar beat: when the owner last said that it lives, in seconds since the
         epoch by its own clock. That it changes is what tells.
-    :ivar over: its owner has ended without an end of the claim, and leaves
-        it to whoever comes.
+    :ivar over: nobody works on it any more, and whoever comes may end it.
+        Its owner says so who leaves it, and whoever ends it for an owner
+        that is not heard: should that one live, it stops.
     """
 
     instance_uuid: str

@@ -57,7 +57,8 @@ def end_claim(  # noqa: PLR0913 - how, by name
     What is busy or out of reach is tried again for ``limits.busy_s``, what
     is denied is not. A reused mdev that is busy still, though no guest has
     it, is somebody else's by then, and left. If something cannot be done the
-    claim is kept, so that nobody is given an mdev that cannot be used.
+    claim is kept, so that nobody is given an mdev that cannot be used. Its
+    owner leaves it to whoever has taken it over.
 
     :param unanswered: the host may still be creating an mdev, for somebody
         who does not wait for it any more, or not list it yet.
@@ -74,6 +75,8 @@ def end_claim(  # noqa: PLR0913 - how, by name
     for pause_s in limits.pauses():
         problems = _try(host, claim, end, busy)
         if not problems:
+            break
+        if any(isinstance(p, exception.ClaimLost) for p in problems):
             break
         if time.monotonic() < deadline and not all_denied(problems):
             if any(isinstance(p, exception.HostUnreachable) for p in problems):
@@ -98,7 +101,10 @@ def _try(
     """Do once what is to be done; release the claim if all went well."""
     problems: list[exception.MdevMigrateError] = []
     try:
-        deeds = claim_life.deeds(claim, end, host.inventory(), busy)
+        inventory = host.inventory()
+        if claim_life.is_taken_over(claim, inventory.claims):
+            raise exception.ClaimLost(claim.instance_uuid, inventory.host)
+        deeds = claim_life.deeds(claim, end, inventory, busy)
         for target in claim.targets:
             try:
                 _do(host, claim, target, deeds[target.mdev.uuid])
@@ -116,9 +122,9 @@ def _do(
 ) -> None:
     if deed is Deed.REMOVE:
         host.remove_mdev(target.mdev)
-    elif deed is Deed.RECYCLE and target.mdev.uuid not in {
-        mdev.uuid for mdev in host.claims.read().held(claim.token)
-    }:
+    elif deed is Deed.RECYCLE and claim_life.may_recycle(
+        claim, target, host.claims.read()
+    ):
         host.recycle_mdev(target.mdev)
 
 

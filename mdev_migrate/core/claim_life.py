@@ -203,6 +203,34 @@ def deeds(
     return told
 
 
+def is_taken_over(claim: model.Claim, claims: model.Claims) -> bool:
+    """Tell whether somebody else ends a claim, for whom its owner leaves it.
+
+    Nova's claims end by their migration, whoever asks.
+
+    :param claim: as whoever asks knows it: his own is not over.
+    """
+    if claim.over or claim.migration:
+        return False
+    return any(c.over for c in claims.all if c.token == claim.token)
+
+
+def may_recycle(
+    claim: model.Claim, target: model.Target, claims: model.Claims
+) -> bool:
+    """Tell whether a reused mdev of a claim that ends may be recycled.
+
+    Another may end the same claim, and then it may be given to others.
+
+    :param claims: read after it was seen that nobody has the mdev open.
+    """
+    if target.mdev.uuid in {mdev.uuid for mdev in claims.held(claim.token)}:
+        return False
+    # An owner need not find his claim: somebody may have undefined it.
+    there = (each.token for each in claims.all)
+    return not claim.over or claim.token in there
+
+
 #: What libvirt and QEMU say of an mdev that a guest cannot be given.
 _TAKEN = ("in use", "busy", "not found")
 

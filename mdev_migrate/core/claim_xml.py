@@ -26,6 +26,11 @@ from mdev_migrate.core import documents, guest_xml
 #: Of the element in ``<metadata>``, and libvirt's key for it.
 NAMESPACE = "urn:mdev-migrate:claim"
 KEY = "mdev-migrate"
+#: Of another element there, which says that nobody works on the claim any
+#: more. Once written it stays: the owner, who may live after all, writes only
+#: the first one.
+OVER_NAMESPACE = "urn:mdev-migrate:over"
+OVER_KEY = "mdev-migrate-over"
 #: Raised whenever an element holds something that is not read so far.
 VERSION = 1
 #: Characters: ten times what libvirt makes of a domain written here.
@@ -33,6 +38,7 @@ _LONGEST = 64 * 2**10
 _LONGEST_TEXT = 255
 _DOCUMENT = "claim"
 _TAG = f"{{{NAMESPACE}}}"
+_OVER = f"{{{OVER_NAMESPACE}}}over"
 #: What a domain that only claims has no use for, and somebody's guest has.
 _DEVICES = ("disk", "interface", "filesystem", "hostdev")
 #: Types of mdevs and names of parents, as the kernel and libvirt form them.
@@ -111,7 +117,11 @@ def write(claim: model.Claim, target: model.Target, form: Form) -> str:
             "recover' removes it when nobody needs it any more."
         ),
     )
-    _add(domain, "metadata").append(_element(claim, target, NAMESPACE))
+    metadata = _add(domain, "metadata")
+    metadata.append(_element(claim, target, NAMESPACE))
+    if claim.over:
+        names = {OVER_KEY: OVER_NAMESPACE}
+        etree.SubElement(metadata, _OVER, nsmap=names)
     _add(domain, "memory", "1024", unit="KiB")
     system = {"arch": form.arch, "machine": form.machine}
     given = {name: value for name, value in system.items() if value}
@@ -135,6 +145,11 @@ def write_metadata(claim: model.Claim, target: model.Target) -> str:
     return documents.serialise(_element(claim, target, None))
 
 
+def write_over() -> str:
+    """Return the element that says that a claim is over, likewise."""
+    return "<over/>"
+
+
 def _element(
     claim: model.Claim, target: model.Target, namespace: str | None
 ) -> etree._Element:
@@ -147,7 +162,6 @@ def _element(
             "token": claim.token,
             "step": claim.step.value,
             "beat": f"{claim.beat:.3f}",
-            "over": _word(claim.over),
         },
         nsmap=names,
     )
@@ -210,7 +224,8 @@ def read_all(domains: Iterable[Domain]) -> model.Claims:
     """Return the claims that some domains are.
 
     Domains of one token are one claim, if they are of one instance: the
-    furthest step and the last beat among them count.
+    furthest step and the last beat among them count, and one that is over is
+    enough.
     """
     found: dict[tuple[str, str], model.Claim] = {}
     strange = []
@@ -234,7 +249,7 @@ def _joined(claim: model.Claim, part: model.Claim) -> model.Claim:
         ),
         step=max(claim.step, part.step, key=steps.index),
         beat=max(claim.beat, part.beat),
-        over=claim.over and part.over,
+        over=claim.over or part.over,
     )
 
 
@@ -270,7 +285,20 @@ def read(domain: Domain) -> model.Claim:
     elements = root.findall(f"metadata/{_TAG}claim")
     if len(elements) != 1:
         raise _malformed(f"it says {len(elements)} times whose claim it is")
-    return _read_element(elements[0], mdev_uuid, domain.domain_uuid)
+    claim = _read_element(elements[0], mdev_uuid, domain.domain_uuid)
+    return replace(claim, over=_says_over(root))
+
+
+def is_over(text: str) -> bool:
+    """Tell whether a domain's document says that its claim is over.
+
+    :raises XmlMalformed: if it cannot be read.
+    """
+    return _says_over(documents.parse(text, _DOCUMENT))
+
+
+def _says_over(root: etree._Element) -> bool:
+    return root.find(f"metadata/{_OVER}") is not None
 
 
 def _check_devices(root: etree._Element, mdev_uuid: str) -> None:
@@ -316,7 +344,6 @@ def _read_element(
         ),
         step=_step(element.get("step", "")),
         beat=_beat(element.get("beat", "")),
-        over=_flag(element, "over"),
     )
 
 

@@ -67,10 +67,12 @@ class Clearing:
         removed stays claimed, unless access control denied it.
         """
         for kept in self._kept:
-            kept.let_go()
-            problems = undoing.end_claim(
-                self._host, kept.claim, End.UNDO, self._limits
-            )
+            try:
+                problems = undoing.end_claim(
+                    self._host, kept.claim, End.UNDO, self._limits
+                )
+            finally:
+                kept.let_go()
             self.problems += problems
             if problems and undoing.all_denied(problems):
                 # What is left is as it was, and others may have a use for it.

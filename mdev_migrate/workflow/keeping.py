@@ -71,10 +71,16 @@ class KeptClaim:
     def advance(self, step: Step) -> None:
         """Note that the migration comes to a step.
 
-        :raises ClaimLost: if the claim is not there any more.
+        :raises ClaimLost: if the claim is not there any more, or somebody
+            ends it.
         """
         with self._lock:
-            self._write(claim_life.advanced(self.claim, step))
+            further = claim_life.advanced(self.claim, step)
+            further = replace(further, beat=time.time())
+            self._host.claims.write(further)
+            if claim_life.may_be_sent(step):
+                self._host.claims.confirm(further)
+            self.claim = further
 
     def let_go(self) -> None:
         """Stop the beat: the claim is about to be ended."""
@@ -88,10 +94,39 @@ class KeptClaim:
         self.let_go()
         try:
             with self._lock:
-                self._write(replace(self.claim, over=True))
+                self._host.claims.close(self.claim)
         except exception.MdevMigrateError as error:
             return error
         return None
+
+
+def take_over(host: Host, claim: model.Claim) -> model.Claim:
+    """Take a claim from an owner that is not heard; return it as it is now.
+
+    What was read of it may be old, and its owner live after all. Once it is
+    said that the claim is over, he sends no guest; if he came to that step
+    before, he is heard now: see :meth:`host.Claims.confirm`. Of Nova's claims
+    somebody has seen to it that nobody works on them.
+
+    :param claim: as it was read when its owner was judged.
+    :raises ClaimLost: if it is not there any more.
+    :raises ClaimHeld: if its owner is heard again.
+    """
+    found = _read_anew(host, claim)
+    if found.over or found.migration:
+        return found
+    host.claims.close(found)
+    return _read_anew(host, claim)
+
+
+def _read_anew(host: Host, claim: model.Claim) -> model.Claim:
+    for found in host.claims.read().of(claim.instance_uuid):
+        if found.token != claim.token:
+            continue
+        if found.beat != claim.beat:
+            raise exception.ClaimHeld(claim.instance_uuid, claim.owner)
+        return found
+    raise exception.ClaimLost(claim.instance_uuid, host.facts().name)
 
 
 class Watch:

@@ -303,7 +303,6 @@ class GuestMigration:
                 (w for kind, w in _FOUND.items() if isinstance(error, kind)),
                 None,
             )
-            kept.let_go()
             end = claim_life.end(kept.claim, Owner.OVER, found)
             if end is not End.KEEP and found is not Whereabouts.NOWHERE:
                 self._put_back(limit)
@@ -311,7 +310,10 @@ class GuestMigration:
             raise
 
     def _end(self, kept: KeptClaim, end: End, busy: frozenset[str]) -> None:
-        """End the claim of a guest that did not arrive, or leave it."""
+        """End the claim of a guest that did not arrive, or leave it.
+
+        Meanwhile it is kept, so that nobody else ends it too.
+        """
         problems = undoing.end_claim(
             self._there,
             kept.claim,
@@ -319,6 +321,7 @@ class GuestMigration:
             self._destination.limits,
             busy=busy,
         )
+        kept.let_go()
         for problem in problems:
             self._warn(f"not undone: {problem}")
         if end is End.KEEP:

@@ -9,6 +9,7 @@ is no room, and nobody is about to give way, is a guest refused.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import time
@@ -21,7 +22,7 @@ from mdev_migrate.core import allocation, claim_life, claim_xml
 from mdev_migrate.core.claim_life import End, Owner, Verdict
 from mdev_migrate.core.rooms import Avoided
 from mdev_migrate.model import Step
-from mdev_migrate.workflow.keeping import KeptClaim, Watch
+from mdev_migrate.workflow.keeping import KeptClaim, Watch, take_over
 from mdev_migrate.workflow.values import Destination, mint
 
 
@@ -179,13 +180,16 @@ class Provider:
         self._watch.look(rivals)
         for claim in rivals:
             owner = self._watch.owner(claim) or Owner.WORKS
-            end = claim_life.end(claim, owner)
-            undoing.end_claim(
-                self._host, claim, end, self._limits, patient=False
-            )
+            if owner is not Owner.WORKS:
+                with contextlib.suppress(exception.MdevMigrateError):
+                    self._end(take_over(self._host, claim), owner)
         if rivals:
             time.sleep(self._limits.poll_s)
         return bool(rivals)
+
+    def _end(self, claim: model.Claim, owner: Owner) -> None:
+        end = claim_life.end(claim, owner)
+        undoing.end_claim(self._host, claim, end, self._limits, patient=False)
 
     def _define(self, plan: allocation.AllocationPlan) -> KeptClaim | None:
         """Claim a plan; None if somebody else was faster."""
@@ -253,14 +257,16 @@ class Provider:
             )
         except BaseException as error:
             unanswered = (exception.HostUnreachable, exception.TargetMdevGone)
-            kept.let_go()
-            problems = undoing.end_claim(
-                self._host,
-                claim,
-                End.UNDO,
-                self._limits,
-                unanswered=isinstance(error, unanswered),
-            )
+            try:
+                problems = undoing.end_claim(
+                    self._host,
+                    claim,
+                    End.UNDO,
+                    self._limits,
+                    unanswered=isinstance(error, unanswered),
+                )
+            finally:
+                kept.let_go()
             for problem in problems:
                 self._warn(f"not undone: {problem}")
             if problems:

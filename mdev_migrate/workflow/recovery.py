@@ -23,7 +23,7 @@ from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host
 from mdev_migrate.model import Step
 from mdev_migrate.workflow import settling
-from mdev_migrate.workflow.keeping import Watch
+from mdev_migrate.workflow.keeping import Watch, take_over
 from mdev_migrate.workflow.values import Destination
 
 _ACTIONS: dict[End, Literal["finished", "undone", "kept"]] = {
@@ -100,20 +100,28 @@ class Recovery:
             claims = self._host.claims.read()
             return claims.of(instance_uuid) if instance_uuid else claims.all
 
-        return [
+        settled = [
             self.settle(claim, owner, dry_run=dry_run)
             for claim, owner in self._watch.until_known(read)
             if owner is not Owner.WORKS
         ]
+        return [each for each in settled if each is not None]
 
     def settle(
         self, claim: model.Claim, owner: Owner, *, dry_run: bool = False
-    ) -> Recovered:
-        """Settle one claim, or only say what would become of it."""
+    ) -> Recovered | None:
+        """Settle one claim, or only say what would become of it.
+
+        :returns: None if it has ended meanwhile.
+        """
         try:
+            if not dry_run:
+                claim = take_over(self._host, claim)
             found, reason = self._find_guest(claim, look=dry_run)
             end = claim_life.end(claim, owner, found)
             problems = () if dry_run else self._end(claim, end)
+        except exception.ClaimLost:
+            return None
         except exception.MdevMigrateError as error:
             return Recovered(claim, "kept", str(error))
         if problems:

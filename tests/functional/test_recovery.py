@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mdev_migrate import exception, testing, undoing
+from mdev_migrate import exception, model, testing, undoing
 from mdev_migrate.core import claim_xml, made
-from mdev_migrate.core.claim_life import End
+from mdev_migrate.core.claim_life import End, Owner
 from mdev_migrate.model import Step
 from mdev_migrate.workflow import Recovery
 from tests import builders, crashes, scenes
@@ -90,6 +90,71 @@ class TestUnderWay:
         world.group.wait_for_migrations()
 
         assert outcome.result == "refused"
+
+
+class TestOwnerThatLives:
+    """One that was not heard for long, and goes on all the same."""
+
+    @staticmethod
+    def on_writing(
+        world: crashes.Crashes, do: Callable[[model.Claim], object]
+    ) -> None:
+        """Do something whenever a claim that is not sent is written."""
+
+        def effect(_link: object, call: Callable[[], object]) -> object:
+            for claim in world.claims():
+                if claim.step is Step.CREATE:
+                    do(claim)
+            return call()
+
+        for nth in range(1, 100):
+            world.group.faults.on("setMetadata", effect, nth=nth)
+
+    @pytest.mark.parametrize("spares", [[], ["mtty-1"]])
+    def test_sends_no_guest_once_it_is_given_up(self, spares):
+        """It stops, and leaves its claim to whoever has taken it over."""
+        world = crashes.Crashes(["mtty-1"], spares)
+        host = world.scene.host(world.scene.there)
+        self.on_writing(world, host.claims.close)
+
+        outcome = world.migrate()
+        world.group.faults.clear()
+
+        assert isinstance(outcome.error, exception.ClaimLost)
+        calls = [call.name for call in world.group.faults.calls]
+        # Once it is asked what would be in the way of a migration.
+        assert calls.count("migrateToURI3") == 1
+        (recovered,) = world.recover()
+        assert recovered.action == "undone"
+        assert (world.arrived(), world.broken()) == (False, [])
+
+    @pytest.mark.parametrize("spares", [[], ["mtty-1"]])
+    def test_sends_one_while_its_claim_is_judged(self, spares):
+        """What it was read at is old by then: the guest is looked for."""
+        world = crashes.Crashes(["mtty-1"], spares)
+        seen: list[model.Claim] = []
+        self.on_writing(world, seen.append)
+        world.group.pace = crashes.fail_the_copy
+        world.group.faults.on("migrateToURI3", testing.die_after(), nth=2)
+        assert not crashes.run(world.migrate)
+        world.restart()
+        world.group.pace = lambda _: None
+
+        old = world.recovery().settle(seen[-1], Owner.GONE)
+        assert old is not None
+        assert (old.action, len(world.claims())) == ("kept", 1)
+        (recovered,) = world.recover()
+
+        assert recovered.action == "undone"
+        assert world.broken() == []
+
+    def test_ends_its_claim_meanwhile(self, world):
+        """Nothing is left to do, nor to tell."""
+        seen: list[model.Claim] = []
+        self.on_writing(world, seen.append)
+        assert world.migrate().result == "migrated"
+
+        assert world.recovery().settle(seen[-1], Owner.GONE) is None
 
 
 class TestPaused:

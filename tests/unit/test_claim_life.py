@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mdev_migrate import exception
+from mdev_migrate import exception, model
 from mdev_migrate.core import claim_life
 from mdev_migrate.core.claim_life import Deed, End, Holder, Owner, Verdict
 from mdev_migrate.core.whereabouts import Whereabouts
@@ -148,6 +148,40 @@ class TestDeeds:
         )
 
         assert told[REUSED.mdev.uuid] is Deed.LEAVE
+
+
+class TestTakingOver:
+    taken = model.Claims((replace(CLAIM, over=True),))
+
+    def test_its_owner_leaves_it(self):
+        """Not so one that nobody has taken over, nor the other's own."""
+        (theirs,) = self.taken.all
+
+        assert claim_life.is_taken_over(CLAIM, self.taken)
+        assert not claim_life.is_taken_over(theirs, self.taken)
+        assert not claim_life.is_taken_over(CLAIM, model.Claims((CLAIM,)))
+        assert not claim_life.is_taken_over(CLAIM, model.Claims())
+
+    def test_nova_ends_its_own(self):
+        """Its claims are over when the migration is, whatever they say."""
+        nova = replace(CLAIM, migration=builders.instance(7))
+
+        assert not claim_life.is_taken_over(nova, self.taken)
+
+    def test_what_another_has_ended_is_not_recycled(self):
+        """By then the mdev may be chosen by others."""
+        (theirs,) = self.taken.all
+        other = replace(CLAIM, token=builders.instance(9))
+
+        assert claim_life.may_recycle(theirs, REUSED, self.taken)
+        assert not claim_life.may_recycle(theirs, REUSED, model.Claims())
+        assert not claim_life.may_recycle(
+            theirs, REUSED, model.Claims((theirs, other))
+        )
+
+    def test_an_owner_recycles_without_his_claim(self):
+        """Whoever undefined it by hand does not know what is in the mdev."""
+        assert claim_life.may_recycle(CLAIM, REUSED, model.Claims())
 
 
 def judged(mine, *others, guests=(), ports=1):

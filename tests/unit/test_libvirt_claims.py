@@ -124,7 +124,7 @@ class TestWriting:
     def test_step_and_beat_are_replaced(self, host):
         """What was written last is read."""
         host.claims.define(CLAIM, FORM)
-        later = replace(CLAIM, step=model.Step.MIGRATE, beat=12.5, over=True)
+        later = replace(CLAIM, step=model.Step.MIGRATE, beat=12.5)
 
         host.claims.write(later)
 
@@ -134,6 +134,32 @@ class TestWriting:
         """Its owner learns that somebody removed it."""
         with pytest.raises(exception.ClaimLost):
             host.claims.write(CLAIM)
+
+    def test_what_is_over_stays_so(self, host):
+        """An owner that is not heard cannot undo it by going on."""
+        host.claims.define(CLAIM, FORM)
+        later = replace(CLAIM, step=model.Step.MIGRATE, beat=12.5)
+
+        host.claims.close(CLAIM)
+        host.claims.write(later)
+
+        assert host.claims.read().all == (replace(later, over=True),)
+
+    @pytest.mark.parametrize("target", CLAIM.targets)
+    def test_one_that_others_end_is_lost(self, host, target):
+        """Whichever of its domains says so, or is gone."""
+        part = replace(CLAIM, targets=(target,))
+        host.claims.define(CLAIM, FORM)
+        host.claims.confirm(CLAIM)
+
+        host.claims.close(part)
+        with pytest.raises(exception.ClaimLost):
+            host.claims.confirm(CLAIM)
+        host.claims.undefine(part)
+
+        for ask in (host.claims.confirm, host.claims.close):
+            with pytest.raises(exception.ClaimLost):
+                ask(CLAIM)
 
     def test_anothers_of_the_same_name_is_not_touched(self, host):
         """It is found by its domain's UUID, not by its name."""
