@@ -15,7 +15,7 @@
     |   |-- DeviceApiMissing, TooFewMdevs
     |   |-- TargetMdevMissing, TargetMdevsRaced, TargetUnusable
     |   |-- GuestMdevsChanged
-    |   |-- GuestOnDestination, ClaimHeld, ClaimsDenied
+    |   |-- GuestOnDestination, GuestStarted, ClaimHeld, ClaimsDenied
     |   |-- PeerTooOld, MigrateDataInvalid
     |   |-- XmlMalformed, OptionInvalid, DowntimeTooLong
     |   |-- TunnelUnsupported
@@ -362,6 +362,20 @@ class GuestNotRunning(PreCheckError):
             f"guest {self.guest} on {self.host} is not running; a live "
             "migration needs a guest that runs, or that somebody paused"
         )
+
+
+@dataclass(eq=False)
+class GuestStarted(PreCheckError):
+    """The guest's definition was to be moved, and the guest is active."""
+
+    code = "guest-started"
+    hint = "try again: a guest that runs is live-migrated"
+
+    guest: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"guest {self.guest} was started on source host {self.host}"
 
 
 @dataclass(eq=False)

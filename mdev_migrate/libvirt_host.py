@@ -69,6 +69,7 @@ _READ = (
 #: How it says that it does not get as far: no address, nobody there, TLS.
 _NOT_REACHED = (
     libvirt.VIR_ERR_SYSTEM_ERROR,
+    libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_NO_CONNECT,
     libvirt.VIR_ERR_RPC,
 )

@@ -38,6 +38,7 @@ from mdev_migrate.workflow.drain import (
     Plan,
     make_plan,
 )
+from mdev_migrate.workflow.shut_off import DefinitionMove
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ class _Target:
     "everybody",
     is_flag=True,
     help="Move guests without mdevs, too.",
+)
+@click.option(
+    "--shut-off",
+    is_flag=True,
+    help="Move the definitions of guests that are off, too, and provide "
+    "their mdevs there.",
 )
 @click.option(
     "--only",
@@ -182,6 +189,7 @@ class _Call:
 
     targets: tuple[_Target, ...]
     everybody: bool
+    shut_off: bool
     only: tuple[str, ...]
     but: tuple[str, ...]
     dry_run: bool
@@ -207,7 +215,10 @@ class _Call:
             raise click.UsageError("--to: a host twice", context)
         own = {
             name: given.pop(name)
-            for name in ("everybody", "only", "but", "dry_run", "note")
+            for name in (
+                *("everybody", "shut_off", "only", "but"),
+                *("dry_run", "note"),
+            )
         }
         parallel, origins = given.pop("parallel_guests"), given.pop("origins")
         if origins and len(uris) != 1:
@@ -248,6 +259,7 @@ def _look(session: Session, call: _Call) -> Plan:
             {to: place.destination for to, place in places.items()},
             {target.to: target.how for target in call.targets},
             chosen.wants,
+            shut_off=call.shut_off,
         )
         chosen.check()
         return plan
@@ -308,7 +320,16 @@ def _move(
         with session.hosts(to, how.timeout_s) as hosts:
             # Before: a command that is killed may yet have moved it.
             note.write(guest, hosts.source.facts(), to)
-            return migrate.move(hosts, guest.instance_uuid, how, watched)
+            if guest.active:
+                return migrate.move(hosts, guest.instance_uuid, how, watched)
+            return DefinitionMove(
+                hosts.source,
+                hosts.destination,
+                guest.instance_uuid,
+                how,
+                observer=watched[0],
+                began=hosts.began,
+            ).run()
     except exception.MdevMigrateError as error:
         return migrate.not_begun(session, guest.name, error)
 

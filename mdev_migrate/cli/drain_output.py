@@ -74,6 +74,7 @@ def guest_as_json(moved: Moved) -> json_output.Answer:
     return {
         "guest": each.guest.name,
         "instance_uuid": each.guest.instance_uuid,
+        "shut_off": not each.guest.active,
         "types": list(each.types),
         "memory": None if kib is None else 1024 * kib,
         "planned": first,

@@ -147,6 +147,16 @@ def check_running(guest: model.Guest, host: str) -> str:
     raise exception.GuestNotRunning(guest.name, host)
 
 
+def check_off(guest: model.Guest, host: str) -> str:
+    """Need a guest that is off, and has a definition to be moved.
+
+    :raises GuestStarted: if it is active.
+    """
+    if guest.active:
+        raise exception.GuestStarted(guest.name, host)
+    return f"guest {guest.name} is off on {host}"
+
+
 def check_no_job(
     guest: model.Guest, host: str, job: model.JobProgress | None
 ) -> str:

@@ -274,6 +274,12 @@ class SimulatedDomain:
         )
         transfer.check_parameters(request)
         ended = threading.Event()
+        if request.has(libvirt.VIR_MIGRATE_OFFLINE):
+            with self.host.changing():
+                self._check()
+                self.host.requests.append(request)
+                transfer.move_definition(self.host, request)
+            return 0
         with self.host.changing():
             self._check_running()
             transfer.check_request(self.host, request)

@@ -153,6 +153,25 @@ def check_request(source: "SimulatedHost", request: Request) -> None:
         raise errors.invalid(f"cannot migrate domain: {reasons}")
 
 
+def move_definition(source: "SimulatedHost", request: Request) -> None:
+    """Move a guest's definition, as libvirt does of one that is off.
+
+    Of one that runs, too: it runs on, without one.
+    """
+    if not request.has(libvirt.VIR_MIGRATE_PERSIST_DEST):
+        raise errors.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_INVALID,
+            "offline migration must be specified with the persistent flag set",
+        )
+    engine = source.guests.engine
+    own = engine.document(request.guest, _INACTIVE)
+    peer = source.group.reach(request.peer_uri)
+    abi.check(_normal(own), _normal(request.destination_xml or own))
+    peer.guests.define(request.persistent_xml or own)
+    if request.has(libvirt.VIR_MIGRATE_UNDEFINE_SOURCE):
+        source.guests.undefine(request.guest)
+
+
 class Migration:
     """One run of ``migrateToURI3``, from the source daemon's side."""
 

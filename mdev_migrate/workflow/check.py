@@ -129,7 +129,7 @@ class GuestCheck:
         busy = self._check_job(findings)
         if busy.error is not None:
             yield busy
-        yield from _check_places(findings)
+        yield from _check_places(findings, shut_off=self._options.shut_off)
         stays = findings.guest.running or findings.guest.suspended
         if stays and busy.error is None:
             blockers, peer = self._check_blockers(findings)
@@ -144,8 +144,9 @@ class GuestCheck:
         yield from versions
         yield from self._check_guest(findings)
         yield from self._check_claims(findings)
-        if findings.wanted:
+        if findings.wanted and not self._options.shut_off:
             yield self._check_downtime(findings)
+        if findings.wanted:
             yield from self._check_targets(findings)
 
     def _check_job(self, findings: _Findings) -> Check:
@@ -221,6 +222,22 @@ class GuestCheck:
             return self._source.live_xml(guest.instance_uuid)
         return self._source.inactive_xml(guest.instance_uuid)
 
+    def _live_mdevs(self, live: str) -> tuple[model.GuestMdev, ...]:
+        """Return the mdevs that the guest uses now: none if it is off."""
+        if self._options.shut_off:
+            return ()
+        return tuple(guest_xml.read_mdevs(live))
+
+    def _need_listed(self, findings: _Findings) -> None:
+        """Need all mdevs of a guest that is off: it would not start.
+
+        :raises GuestMdevNotListed: if its host does not list one.
+        """
+        if self._options.shut_off and findings.kept:
+            raise exception.GuestMdevNotListed(
+                findings.guest.name, findings.source.name, findings.kept
+            )
+
     def _check_guest(self, findings: _Findings) -> Iterator[Check]:
         """Check what the guest's documents say."""
         guest = findings.guest
@@ -237,13 +254,14 @@ class GuestCheck:
                 precheck.check_replaceable(
                     guest.name, guest_xml.mdevs_by_options(document)
                 )
-            now = guest_xml.read_mdevs(live)
+            now = self._live_mdevs(live)
             wanted = precheck.source_mdevs(guest, now, findings.here)
             if inactive is not None:
                 later = guest_xml.read_mdevs(inactive)
                 pending, findings.kept = precheck.pending_mdevs(
                     now, later, findings.here
                 )
+                self._need_listed(findings)
                 named = {mdev.uuid for mdev in later}
                 wanted = tuple(
                     replace(want, inactive=want.source_uuid in named)
@@ -279,7 +297,8 @@ class GuestCheck:
 
         yield attempt("guest-mdevs", "source", check_mdevs)
         yield attempt("guest-xml", "source", check_inactive)
-        yield attempt("guest-viommu", "source", check_viommu)
+        if not self._options.shut_off:
+            yield attempt("guest-viommu", "source", check_viommu)
 
     def _check_downtime(self, findings: _Findings) -> Check:
         """Estimate how long the guest stands still for its devices."""
@@ -378,7 +397,7 @@ def _said(blockers: Check) -> str | None:
     return "" if blockers.result == "passed" else None
 
 
-def _check_places(findings: _Findings) -> Iterator[Check]:
+def _check_places(findings: _Findings, *, shut_off: bool) -> Iterator[Check]:
     """Check that the guest can leave here and arrive there at all."""
 
     def check_hosts() -> str:
@@ -387,6 +406,8 @@ def _check_places(findings: _Findings) -> Iterator[Check]:
         )
 
     def check_running() -> str:
+        if shut_off:
+            return precheck.check_off(findings.guest, findings.source.name)
         found = precheck.check_running(findings.guest, findings.source.name)
         if not findings.guest.running:
             findings.notes.append(found)

@@ -135,12 +135,15 @@ def make_plan(
     destinations: Mapping[str, Destination],
     options: Mapping[str, Options],
     wanted: Callable[[model.Guest], bool],
+    *,
+    shut_off: bool = False,
 ) -> Plan:
     """Look at each host once and plan for all guests together.
 
     :param destinations: what guests may go to, by name, in order.
     :param options: how guests go to each, by the same names.
     :param wanted: whether a guest is to leave.
+    :param shut_off: those that are off, too.
     :raises OptionInvalid: if an option is out of its bounds.
     :raises HostError: if a host cannot be asked.
     """
@@ -154,7 +157,7 @@ def make_plan(
     guests = [
         guest
         for guest in here.inventory().guests
-        if guest.active and wanted(guest)
+        if (guest.active or shut_off) and wanted(guest)
     ]
     reports = {
         guest.instance_uuid: {
@@ -198,6 +201,7 @@ def _check(
     options: Options,
 ) -> Report:
     """Check one guest for one destination; one that cannot be asked stays."""
+    options = replace(options, shut_off=not guest.active)
     try:
         return GuestCheck(
             source, destination, guest.instance_uuid, options
@@ -251,6 +255,8 @@ def _locked_kib(host: Host, guest: model.Guest) -> int | None:
 
     All of it at once, if it has mdevs: their driver may write anywhere.
     """
+    if not guest.active:
+        return None
     try:
         document = host.live_xml(guest.instance_uuid)
         if guest_xml.has_huge_pages(document):

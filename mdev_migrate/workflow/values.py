@@ -67,6 +67,7 @@ class Options:
         None for what it is on the source.
     :ivar persistent_xml: what its definition there becomes, likewise.
     :ivar flags: further virDomainMigrateFlags.
+    :ivar shut_off: the guest is off, and its definition is to be moved.
     """
 
     peer_uri: str | None = None
@@ -82,6 +83,7 @@ class Options:
     live_xml: str | None = field(default=None, repr=False)
     persistent_xml: str | None = field(default=None, repr=False)
     flags: int = 0
+    shut_off: bool = False
 
     def flags_for(self, guest: model.Guest) -> int:
         """Return the flags to migrate a guest with."""

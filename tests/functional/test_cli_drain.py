@@ -518,3 +518,130 @@ def test_definition_that_an_earlier_stay_left(world: World):
 
     assert _results(answer) == {"vm": "migrated"}
     assert kept in world.destination.used_mdevs()
+
+
+class TestShutOff:
+    """Definitions of guests that are off move, with mdevs for them."""
+
+    def _definitions(self, hosts: Hosts, host: testing.SimulatedHost):
+        domains = hosts.world.group.open(host.uris[0]).listAllDomains()
+        return {each.name(): each.XMLDesc() for each in domains}
+
+    def test_they_stay(self, hosts: Hosts):
+        """Unless it is asked for."""
+        hosts.add_guest("off", "mtty-1", running=False)
+
+        answer = hosts.drain("--json")
+
+        assert (answer.code, answer.json["guests"]) == (0, [])
+
+    def test_they_move(self, hosts: Hosts):
+        """Nothing of them is left, and they will start there."""
+        hosts.add_guest("on", "mtty-1")
+        uuid = hosts.add_guest("off", "mtty-2", running=False)
+
+        answer = hosts.drain("--shut-off", "--json")
+
+        assert answer.code == 0, answer
+        assert _results(answer) == {"on": "migrated", "off": "migrated"}
+        (off,) = (g for g in answer.json["guests"] if g["shut_off"])
+        assert (off["types"], off["instance_uuid"]) == (["mtty-2"], uuid)
+        assert self._definitions(hosts, hosts.world.source) == {}
+        (there,) = (
+            host
+            for host in (hosts.world.destination, hosts.third)
+            if off["destination"] in host.uris
+        )
+        found = self._definitions(hosts, there)
+        (target,) = off["tried"][0]["target_mdevs"].values()
+        assert target in found["off"]
+        assert not [name for name in found if name.startswith("mdev-claim")]
+        assert there.mdevs()[target].mdev_type == "mtty-2"
+        there.open().lookupByName("off").create()
+        assert hosts.world.group.violations() == []
+
+    def test_and_come_back(self, hosts: Hosts, tmp_path: pathlib.Path):
+        """A note says of them, too, where they came from."""
+        hosts.add_guest("off", "mtty-1", running=False)
+        note = str(tmp_path / "note")
+        (there,) = {
+            guest["destination"]
+            for guest in hosts.drain(
+                "--shut-off", "--note", note, "--json"
+            ).json["guests"]
+        }
+
+        answer = hosts.world.call(
+            *("drain", "-c", there, "--to", hosts.world.here, "--json"),
+            *("--from-drain", note, "--shut-off"),
+        )
+
+        assert (answer.code, _results(answer)) == (0, {"off": "migrated"})
+        assert [*self._definitions(hosts, hosts.world.source)] == ["off"]
+
+    @pytest.mark.parametrize(
+        ("effect", "result"),
+        [
+            (
+                testing.fail(testing.libvirt_error(1, "out of luck")),
+                "failed",
+            ),
+            (testing.lose_answer(), "migrated"),
+            (testing.lose_connection(), "failed"),
+        ],
+    )
+    def test_what_fails_is_looked_for(
+        self, world: World, effect: testing.Effect, result: str
+    ):
+        """One host has the definition, and nothing else is left."""
+        hosts = Hosts(world)
+        hosts.add_guest("off", "mtty-1", running=False)
+        world.group.faults.on("migrateToURI3", effect)
+
+        answer = world.run(
+            "drain", "--to", world.there, "--shut-off", "--json"
+        )
+
+        assert _results(answer) == {"off": result}
+        here = self._definitions(hosts, world.source)
+        there = self._definitions(hosts, world.destination)
+        assert [*here, *there] == ["off"]
+        assert len(world.destination.mdevs()) == (result == "migrated")
+
+    def test_started_meanwhile(self, hosts: Hosts):
+        """It is left where it runs."""
+        uuid = hosts.add_guest("off", "mtty-1", running=False)
+        hosts.world.group.faults.on(
+            "defineXML", lambda _link, call: (self._start(hosts), call())[1]
+        )
+        hosts.world.group.faults.on(
+            "defineXMLFlags",
+            lambda _link, call: (self._start(hosts), call())[1],
+        )
+
+        answer = hosts.drain("--shut-off", "--json")
+
+        (guest,) = answer.json["guests"]
+        assert answer.code == 1
+        assert {t["error"]["code"] for t in guest["tried"]} == {
+            "guest-started"
+        }
+        assert [*hosts.world.source.running_guests()] == [uuid]
+        assert hosts.world.destination.mdevs() == {}
+        assert hosts.third.mdevs() == {}
+
+    def _start(self, hosts: Hosts) -> None:
+        hosts.world.source.open().lookupByName("off").create()
+
+    def test_mdevs_that_nobody_knows(self, hosts: Hosts):
+        """Their type cannot be told, so the guest stays."""
+        number = builders.instance(99)
+        hosts.world.source.add_guest(
+            "off", number, [builders.uuid(0x999)], running=False
+        )
+
+        answer = hosts.drain("--shut-off", "--json")
+
+        (guest,) = answer.json["guests"]
+        assert (answer.code, guest["result"]) == (1, "stays")
+        assert all("0999" in text for text in guest["reasons"].values())

@@ -219,6 +219,59 @@ class TestPeer:
         assert "--peer-uri" in error["hint"]
         assert world.snapshot() == before
 
+    @pytest.mark.parametrize(
+        ("number", "said", "hint"),
+        [
+            (
+                libvirt.VIR_ERR_SYSTEM_ERROR,
+                (
+                    "unable to connect to server at '192.0.2.7:16509': "
+                    "Connection refused"
+                ),
+                "--peer-uri",
+            ),
+            (
+                libvirt.VIR_ERR_SYSTEM_ERROR,
+                (
+                    "Unable to resolve address 'nowhere' service '16509': "
+                    "Name or service not known"
+                ),
+                "cannot resolve a name",
+            ),
+            (
+                libvirt.VIR_ERR_SYSTEM_ERROR,
+                (
+                    "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No "
+                    "such file or directory"
+                ),
+                "certificate",
+            ),
+            (
+                libvirt.VIR_ERR_AUTH_FAILED,
+                "authentication failed: Failed to verify peer's certificate",
+                "certificate",
+            ),
+        ],
+    )
+    def test_in_the_words_of_libvirt(
+        self, world: World, number: int, said: str, hint: str
+    ):
+        """As libvirt 11.3 says it, and what to do about it."""
+        world.add_guest()
+        error = testing.libvirt_error(number, said)
+        world.group.faults.on("migrateToURI3", testing.fail(error))
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+
+        (refused,) = (
+            check
+            for check in answer.json["checks"]
+            if check["result"] == "refused"
+        )
+        assert refused["code"] == "peer-unreachable"
+        assert said in refused["detail"]
+        assert hint in refused["hint"]
+
     def test_says_nothing(self, world: World, monkeypatch: pytest.MonkeyPatch):
         """One that accepts and says nothing is not waited for for ever."""
         world.add_guest()

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Move the definition of a guest that is off, and provide its mdevs there.
+
+libvirt defines it on the destination and undefines it on the source. Nothing
+runs, so nothing can be harmed but the definition: which host has it is looked
+up if libvirt says that it failed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from mdev_migrate import exception, model, undoing
+from mdev_migrate.core import guest_xml, pairing, precheck, transport
+from mdev_migrate.core.claim_life import End
+from mdev_migrate.host import Host, Journey
+from mdev_migrate.model import Step
+from mdev_migrate.workflow import durable, settling
+from mdev_migrate.workflow.check import GuestCheck
+from mdev_migrate.workflow.keeping import KeptClaim
+from mdev_migrate.workflow.migration import owner_name
+from mdev_migrate.workflow.provide import Provider
+from mdev_migrate.workflow.recovery import Recovery
+from mdev_migrate.workflow.values import (
+    Destination,
+    Observer,
+    Options,
+    Outcome,
+    Report,
+    Silent,
+    mint,
+)
+
+_FLAGS = (
+    transport.OFFLINE
+    | transport.PEER2PEER
+    | transport.PERSIST_DEST
+    | transport.UNDEFINE_SOURCE
+)
+
+
+class DefinitionMove:
+    """The move of one guest's definition.
+
+    :param guest: its UUID.
+    """
+
+    def __init__(  # noqa: PLR0913 - collaborators by name
+        self,
+        source: Host,
+        destination: Destination,
+        guest: str,
+        options: Options,
+        *,
+        observer: Observer | None = None,
+        began: float | None = None,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._there = destination.host
+        self._options = replace(options, shut_off=True)
+        self._check = GuestCheck(source, destination, guest, self._options)
+        self._observer = observer or Silent()
+        self._outcome = Outcome(guest)
+        self._starts = False
+        self._began = time.monotonic() if began is None else began
+
+    def run(self) -> Outcome:
+        """Move the definition, or leave both hosts as they were.
+
+        :returns: how it ended; errors of this package are in it.
+        """
+        outcome = self._outcome
+        try:
+            self._run()
+        except exception.MdevMigrateError as error:
+            outcome.error = error
+            refused = isinstance(error, exception.PreCheckError)
+            outcome.result = "refused" if refused else "failed"
+        else:
+            outcome.result = "migrated"
+        finally:
+            outcome.seconds = time.monotonic() - self._began
+        return outcome
+
+    def _enter(self, step: Step, detail: str = "") -> None:
+        self._outcome.step = step
+        self._observer.step(step, detail)
+
+    def _warn(self, text: str) -> None:
+        self._outcome.warnings.append(text)
+        self._observer.warn(text)
+
+    def _run(self) -> None:
+        report = self._checked()
+        who = model.Claim(
+            instance_uuid=report.guest.instance_uuid,
+            token=mint(),
+            targets=(),
+            owner=owner_name(),
+            guest=report.guest.name,
+            source=report.source,
+            source_uuid=report.source_uuid,
+        )
+        provider = Provider(
+            self._destination,
+            who,
+            report.wanted,
+            report.form,
+            entering=self._enter,
+            warn=self._warn,
+            seen=report.there,
+        )
+        with provider.provide() as kept:
+            targets = pairing.pair_mdevs(report.wanted, kept.claim.mdevs)
+            self._outcome.target_mdevs = targets
+            end = End.UNDO
+            try:
+                self._move(report, kept.claim, targets)
+                end = End.HAND_OVER
+                self._verify(report, kept.claim, targets)
+            finally:
+                # What a definition there names is kept by either end.
+                self._end(kept, end)
+
+    def _checked(self) -> Report:
+        """Make every pre-check; settle what an earlier attempt left."""
+        self._enter(Step.CHECK)
+        report = self._check.check()
+        self._outcome.guest = report.guest.name
+        self._outcome.instance_uuid = report.guest.instance_uuid
+        if report.earlier:
+            recovery = Recovery(self._destination, [self._source])
+            for recovered in recovery.run(report.guest.instance_uuid):
+                self._warn(recovered.text)
+            report = self._check.check()
+        precheck.refuse(report.checks)
+        self._enter(Step.PLAN)
+        return report
+
+    def _move(
+        self, report: Report, claim: model.Claim, targets: dict[str, str]
+    ) -> None:
+        self._enter(Step.PREPARE)
+        guest = report.guest
+        self._starts = durable.starts_with_host(self._source, guest)
+        for want in report.wanted:
+            for mdev in (want.source_uuid, targets[want.source_uuid]):
+                self._outcome.mdev_types[mdev] = want.mdev_type
+        document = report.rewritten(
+            self._source.inactive_xml(guest.instance_uuid, secure=True),
+            report.inactive_mdevs(targets),
+            [target.mdev for target in claim.targets if target.created],
+        )
+        precheck.check_off(
+            self._source.find_guest(guest.instance_uuid), report.source
+        )
+        self._enter(Step.MIGRATE)
+        try:
+            self._source.migrate(
+                guest.instance_uuid,
+                Journey(
+                    peer_uri=self._options.peer_uri or self._there.uri,
+                    destination_xml=document,
+                    persistent_xml=document,
+                    migrate_uri=None,
+                    bandwidth=None,
+                    flags=_FLAGS,
+                ),
+            )
+        except exception.MdevMigrateError as error:
+            self._find_out(guest, error)
+
+    def _find_out(
+        self, guest: model.Guest, error: exception.MdevMigrateError
+    ) -> None:
+        """See which host has the definition after an error.
+
+        :raises MigrationFailed: if it is the source.
+        :raises OutcomeUnknown: if it cannot be told.
+        """
+        try:
+            if isinstance(error, exception.HostUnreachable):
+                self._source.reconnect()
+            here, there = (
+                settling.find(host, guest.instance_uuid)
+                for host in (self._source, self._there)
+            )
+        except exception.MdevMigrateError as unknown:
+            raise exception.OutcomeUnknown(guest.name, str(unknown)) from error
+        if here is None and there is not None:
+            self._warn(f"the definition arrived in spite of: {error}")
+            return
+        raise exception.MigrationFailed(
+            guest.name,
+            self._source.uri,
+            self._there.uri,
+            str(getattr(error, "reason", error)),
+        ) from error
+
+    def _verify(
+        self, report: Report, claim: model.Claim, targets: dict[str, str]
+    ) -> None:
+        """See that the definition names its targets, and is all that is."""
+        self._enter(Step.VERIFY)
+        guest = report.guest
+        here = settling.find(self._source, guest.instance_uuid)
+        if here is not None and here.active:
+            raise exception.GuestNotOnTargets(
+                guest.name,
+                self._there.uri,
+                f"it was started meanwhile on {self._source.uri}, and runs "
+                "there",
+            )
+        found = guest_xml.named_mdevs(
+            self._there.inactive_xml(guest.instance_uuid)
+        )
+        planned = frozenset(report.inactive_mdevs(targets).values())
+        if found != planned:
+            raise exception.GuestNotOnTargets(
+                guest.name,
+                self._there.uri,
+                f"its XML names the mdevs {sorted(found)}, {sorted(planned)} "
+                "were planned",
+            )
+        define = pairing.to_define(report.wanted, claim.mdevs)
+        for text in durable.keep(
+            self._there, guest, define, starts=self._starts
+        ):
+            self._warn(text)
+        self._enter(Step.RELEASE)
+
+    def _end(self, kept: KeptClaim, end: End) -> None:
+        kept.let_go()
+        problems = undoing.end_claim(
+            self._there, kept.claim, end, self._destination.limits
+        )
+        for problem in problems:
+            self._warn(f"not undone: {problem}")
+        if problems:
+            kept.leave()
