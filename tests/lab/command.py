@@ -3,7 +3,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -75,10 +74,9 @@ class Running:
 
 
 class Command:
-    """Starts the command, with a folder of its own for claims."""
+    """Starts commands; none of them shares anything with another."""
 
-    def __init__(self, state: Path) -> None:
-        self._environment = os.environ | {"MDEV_MIGRATE_STATE_DIR": str(state)}
+    def __init__(self) -> None:
         self._started: list[Running] = []
 
     def start(self, *words: str) -> Running:
@@ -89,7 +87,6 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=self._environment,
         )
         running = Running(process)
         self._started.append(running)

@@ -4,7 +4,6 @@
 import itertools
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from labhost import state
@@ -53,12 +52,12 @@ def b(hosts: tuple[LabHost, LabHost]) -> LabHost:
 
 
 @pytest.fixture
-def command(tmp_path: Path, emptied: None) -> Iterator[Command]:
+def command(emptied: None) -> Iterator[Command]:
     """Return the installed command."""
     # A shell may have started the tests with Ctrl-C ignored, and commands
     # would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    command = Command(tmp_path)
+    command = Command()
     yield command
     command.stop_all()
 

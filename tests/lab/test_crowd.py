@@ -1,32 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several commands at once share a destination that is nearly full."""
+"""Several commands that share nothing empty into one host, nearly full."""
 
 from collections.abc import Callable
 
-from tests.lab import guests
+from tests.lab import guests, proxy
 from tests.lab.command import Command
 from tests.lab.hosts import PORTS, LabHost
-from tests.lab.scenes import Guest
-
-#: What a command that comes too late may say.
-TOO_LATE = {
-    "too-few-mdevs",
-    "target-mdev-missing",
-    "target-mdevs-raced",
-    "mdev-creation-failed",
-}
+from tests.lab.scenes import BUSY, PATIENT, SLOW, Guest, Scene
 
 
-def test_as_many_succeed_as_there_is_room_for(
+def test_all_migrate_that_there_is_room_for(
     a: LabHost, b: LabHost, command: Command, start: Callable[..., Guest]
 ) -> None:
-    """Three guests, one mdev to reuse and one free port: two arrive."""
-    crowd = [start("mtty-1") for _ in range(3)]
+    """Four guests, two mdevs to reuse and one free port: three arrive.
+
+    Each command chooses the same mdevs first.
+    """
+    crowd = [start("mtty-1") for _ in range(4)]
     counts = [a.count(guest.name) for guest in crowd]
-    held = b.fill(PORTS - 2)
+    held = b.fill(PORTS - 3)
     with b.connected() as connection:
         connection.defineXML(guests.guest_xml("holder", held))
-    b.make_mdevs("mtty-1")
+    b.make_mdevs("mtty-1", "mtty-1")
 
     started = [
         command.start("migrate", guest.name, "-c", a.client_uri, *b.towards)
@@ -35,16 +30,57 @@ def test_as_many_succeed_as_there_is_room_for(
     answers = [running.end() for running in started]
 
     moved = [answer.status == 0 for answer in answers]
-    assert moved.count(True) == 2, answers
-    assert {a.code for a in answers if a.code} <= TOO_LATE, answers
+    assert moved.count(True) == 3, answers
+    assert [a.code for a in answers if a.code] == ["too-few-mdevs"], answers
     targets = [
         target
         for answer in answers
         if answer.status == 0
         for target in answer.document["target_mdevs"].values()
     ]
-    assert len(set(targets)) == 2
+    assert len(set(targets)) == 3
     assert set(b.mdevs()) == {*held, *targets}
+    assert b.inventory().claims.all == ()
     for guest, gone, count in zip(crowd, moved, counts, strict=True):
         host = b if gone else a
         assert host.see_counting(guest.name, count) > count
+
+
+def test_two_commands_for_one_guest(scene: Callable[..., Scene]) -> None:
+    """One migrates it; the other is refused, and leaves nothing."""
+    set_up = scene(reused=True)
+
+    answers = [each.end() for each in (set_up.migrate(), set_up.migrate())]
+
+    assert sorted(answer.status for answer in answers) == [0, 1], answers
+    b, guest = set_up.b, set_up.guest.name
+    assert b.see_counting(guest, set_up.count) > set_up.count
+    assert b.mdevs() == set_up.before
+    assert b.inventory().claims.all == ()
+
+
+def test_the_owner_is_cut_off_while_the_guest_moves(
+    scene: Callable[..., Scene],
+) -> None:
+    """He is not heard, and his guest comes: nothing is undone before it."""
+    set_up = scene(reused=True, **BUSY)
+    a, b, name = set_up.a, set_up.b, set_up.guest.name
+    recover = ("recover", "-c", b.client_uri, "--source", a.client_uri)
+    with proxy.open_to(b.port) as way:
+        uri = f"qemu+tcp://127.0.0.1:{way.port}/system"
+        towards = [uri if word == b.client_uri else word for word in b.towards]
+        running = set_up.command.start(
+            *("migrate", name, "-c", a.client_uri, *towards, *SLOW, *PATIENT)
+        )
+        set_up.wait_for_copy()
+        way.close()
+        meanwhile = set_up.command.run(*recover)
+        answer = running.end()
+
+    actions = [claim["action"] for claim in meanwhile.document["claims"]]
+    assert actions in (["kept"], ["finished"]), meanwhile
+    assert answer.status == 0, answer
+    assert b.see_counting(name, set_up.count) > set_up.count
+    assert set_up.command.run(*recover).status == 0
+    assert b.inventory().claims.all == ()
+    assert b.mdevs() == set_up.before

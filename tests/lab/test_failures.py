@@ -48,7 +48,7 @@ def change_type(host: LabHost, mdev: str) -> None:
 
 @pytest.mark.parametrize(
     ("step", "code"),
-    [(Step.PREPARE, "target-mdev-gone"), (Step.MIGRATE, "migration-failed")],
+    [(Step.PREPARE, "target-mdev-gone"), (Step.MIGRATE, "target-mdev-taken")],
 )
 def test_the_target_vanishes(
     scene: Callable[..., Scene], step: Step, code: str

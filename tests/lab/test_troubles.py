@@ -132,8 +132,10 @@ class Journeys:
         answer = running.end()
 
         for host in (to, self.place):
+            other = other_than(host, to, self.place)
             recovered = self.command.run(
-                "recover", "--abort", "-c", host.client_uri
+                *("recover", "--abort", "-c", host.client_uri),
+                *("--source", other.client_uri),
             )
             assert recovered.status == 0, recovered
 
