@@ -19,7 +19,7 @@ from tests.lab.hosts import LabHost, until
 BUSY = {"dirty_mib": 16}
 SLOW = ("--bandwidth", "1")
 #: Lets such a guest arrive, however little of a processor the hosts get.
-PATIENT = ("--max-downtime", "60000")
+PATIENT = ("--downtime", "60000", "--max-downtime", "60000")
 
 
 @dataclass(frozen=True, slots=True)
