@@ -292,7 +292,7 @@ def _move_all(session: Session, call: _Call, plan: Plan) -> Sequence[Moved]:
                     session, leaving, (to, hows[to]), (observer, abort), note
                 )
                 if not quiet:
-                    lines.say(drain_output.result(outcome, to))
+                    lines.say(drain_output.result(leaving.guest, outcome, to))
             return outcome
 
         return Drain(plan, move, finish=finish, parallel=call.parallel).run()

@@ -42,11 +42,11 @@ class Chosen:
         self._met |= {guest.name, guest.instance_uuid}
         if _names(self._but, guest):
             return False
+        if self._only and not _names(self._only, guest):
+            return False
         if self._origins is not None:
             return guest.instance_uuid in self._origins
-        if self._only:
-            return _names(self._only, guest)
-        return self._everybody or bool(guest.mdevs)
+        return bool(self._only or self._everybody or guest.mdevs)
 
     def check(self) -> None:
         """Refuse names that no guest has.

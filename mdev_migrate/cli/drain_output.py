@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mdev_migrate import model
 from mdev_migrate.cli import (
     check,
     json_output,
@@ -94,8 +95,10 @@ def guest_as_json(moved: Moved) -> json_output.Answer:
     }
 
 
-def result(outcome: Outcome, to: str) -> str:
+def result(guest: model.Guest, outcome: Outcome, to: str) -> str:
     """Return how an attempt to move a guest ended."""
+    if outcome.error is None and not guest.active:
+        return f"migrated: the definition, in {outcome.seconds:.1f} s, to {to}"
     if outcome.error is None:
         return f"{migrate.summary(outcome)}, to {to}"
     error = outcome.error

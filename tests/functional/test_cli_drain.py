@@ -322,6 +322,28 @@ def test_there_and_back(hosts: Hosts, tmp_path: pathlib.Path):
     assert hosts.left() == {"a", "b"}
 
 
+def test_only_some_come_back(hosts: Hosts, tmp_path: pathlib.Path):
+    """--only chooses among those that the note names, and no others."""
+    for name in "ab":
+        hosts.add_guest(name, "mtty-1")
+    note = str(tmp_path / "note")
+    away = ("--to", hosts.there[0], "--json")
+    hosts.world.run("drain", *away, "--only", "a", "--note", note)
+    hosts.world.run("drain", *away, "--only", "b", "--note", note)
+    hosts.add_guest("c", "mtty-1")
+    hosts.world.run("drain", *away, "--only", "c")
+    back = ("drain", "-c", hosts.there[0], "--to", hosts.world.here)
+
+    answer = hosts.world.call(
+        *(*back, "--from-drain", note, "--json"),
+        *("--only", "a", "--only", "c"),
+    )
+
+    assert answer.code == 0, answer
+    assert _results(answer) == {"a": "migrated"}
+    assert hosts.left() == {"a"}
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -559,6 +581,20 @@ class TestShutOff:
         assert there.mdevs()[target].mdev_type == "mtty-2"
         there.open().lookupByName("off").create()
         assert hosts.world.group.violations() == []
+
+    def test_people(self, hosts: Hosts):
+        """Nothing is said of a downtime that it had not."""
+        hosts.add_guest("off", "mtty-1", running=False)
+
+        answer = hosts.drain("--shut-off")
+
+        (told,) = (
+            line
+            for line in answer.err.splitlines()
+            if line.startswith("off: migrated")
+        )
+        assert told.startswith("off: migrated: the definition, in ")
+        assert "unknown" not in told
 
     def test_and_come_back(self, hosts: Hosts, tmp_path: pathlib.Path):
         """A note says of them, too, where they came from."""
