@@ -183,12 +183,18 @@ class ComputeHost:
         address = parent.removeprefix("pci_").replace("_", ":", 2)
         address = address.replace("_", ".")
         folder = f"/sys/bus/pci/devices/{address}/mdev_supported_types"
-        return self.run(
+        made = self.run(
             f"for i in $(seq {count}); do"
             " id=$(cat /proc/sys/kernel/random/uuid);"
-            f" echo $id >{folder}/{mdev_type}/create; echo $id; done;"
-            " udevadm settle"
+            f" echo $id >{folder}/{mdev_type}/create; echo $id; done"
         ).split()
+        # libvirt hears of them one by one.
+        until(
+            f"list of {count} mdevs on host {self.name}",
+            lambda: self.mdevs().keys() >= set(made),
+            120,
+        )
+        return made
 
     def mend(self) -> None:
         """Mend what a test broke, if it did."""

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fails on the way leaves the guest where it was, and nothing else.
+
+One guest stays for all of them, on host a: too busy to arrive by itself.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cloud.compute_host import ComputeHost
+from tests.cloud.openstack import OpenStack
+from tests.lab.command import Command
+from tests.lab.hosts import until
+
+COPY_LIMIT_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A guest that is to stay, and what was there before its migration.
+
+    :ivar plain: a guest without mdevs beside it.
+    :ivar count: how far it had counted.
+    :ivar before: the mdevs of the destination.
+    :ivar held: its allocations.
+    """
+
+    openstack: OpenStack
+    server: str
+    plain: str
+    count: int
+    before: dict[str, str]
+    held: dict[str, dict[str, int]]
+
+    def start(self) -> int:
+        """Start a migration, wait until it copies, return its number."""
+        number = self.openstack.migrate(self.server, self.openstack.b)
+        until(
+            f"copy of the memory of {self.server}",
+            lambda: self._copies(number),
+            COPY_LIMIT_S,
+        )
+        return number
+
+    def _copies(self, number: int) -> bool:
+        found = self.openstack.migration(self.server, number)
+        assert found["status"] not in ("error", "failed"), (
+            self.openstack.reasons(self.server)
+        )
+        return self.openstack.a.is_copying(self.server)
+
+    def see_undone(self, number: int) -> None:
+        """See the guest run on, and everything else as it was."""
+        openstack, server = self.openstack, self.server
+        openstack.wait_for_status(server, "ACTIVE")
+        assert openstack.host_of(server) == openstack.a.compute
+        counted = openstack.a.see_counting(server, self.count)
+        assert counted > self.count
+        assert not openstack.b.has(server)
+        assert not openstack.b.has_directory(server)
+        assert openstack.b.mdevs() == self.before
+        assert openstack.a.claims() + openstack.b.claims() == []
+        assert openstack.allocations(server) == self.held
+        migration = openstack.migration(server, number)["uuid"]
+        assert openstack.allocations(migration) == {}
+        assert openstack.status(self.plain) == "ACTIVE"
+        plain = openstack.a.count(self.plain)
+        assert openstack.a.see_counting(self.plain, plain) > plain
+
+
+@pytest.fixture(scope="module")
+def servers(openstack: OpenStack, a: ComputeHost) -> tuple[str, str]:
+    """Return a busy guest with an mdev, and one without any."""
+    made = (
+        openstack.create("one", a, "guest-busy"),
+        openstack.create("plain", a),
+    )
+    for server in made:
+        openstack.see_started(server, a)
+    return made
+
+
+@pytest.fixture
+def stay(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    servers: tuple[str, str],
+) -> Stay:
+    """Return the guest that stays, before a migration of it."""
+    server, plain = servers
+    return Stay(
+        openstack,
+        server,
+        plain,
+        a.count(server),
+        b.mdevs(),
+        openstack.allocations(server),
+    )
+
+
+def test_a_dead_qemu_of_the_destination(stay: Stay, b: ComputeHost) -> None:
+    """What was created for the guest is gone, and what was claimed."""
+    number = stay.start()
+
+    b.kill_qemu(stay.server)
+
+    assert stay.openstack.end_of(stay.server, number) == "failed"
+    stay.see_undone(number)
+
+
+def test_an_abort(
+    stay: Stay, a: ComputeHost, b: ComputeHost, tmp_path: Path
+) -> None:
+    """Who aborts gets the guest back; nothing of it is an error.
+
+    Until then the command shows Nova's claim, and whose it is.
+    """
+    mark = a.log_size()
+    number = stay.start()
+
+    shown = Command(tmp_path).run("claims", "-c", b.client_uri)
+    stay.openstack.abort(stay.server, number)
+
+    assert shown.status == 0, shown
+    assert stay.server in json.dumps(shown.document)
+
+    assert stay.openstack.end_of(stay.server, number) == "cancelled"
+    stay.see_undone(number)
+    ours = [
+        line
+        for line in a.log(mark).splitlines()
+        if "mdev_migrate" in line and " ERROR " in line
+    ]
+    assert ours == []
+
+
+def test_a_cut_link(stay: Stay, b: ComputeHost) -> None:
+    """Neither end hears of the other any more."""
+    number = stay.start()
+
+    b.plug_link(up=False)
+    end = stay.openstack.end_of(stay.server, number)
+    b.plug_link(up=True)
+
+    assert end == "failed"
+    stay.see_undone(number)
+
+
+def test_a_dead_libvirtd_of_the_destination(
+    stay: Stay, b: ComputeHost
+) -> None:
+    """The incoming half is removed by the one that is started after it."""
+    number = stay.start()
+
+    b.libvirtd("kill")
+    b.libvirtd("start")
+
+    assert stay.openstack.end_of(stay.server, number) == "failed"
+    stay.see_undone(number)
+
+
+def test_a_dead_nova_compute_of_the_destination(
+    stay: Stay, b: ComputeHost
+) -> None:
+    """Claims outlive it, and the next one ends what it would have ended."""
+    number = stay.start()
+    claims = b.claims()
+    assert len(claims) == 1
+
+    stay.openstack.restart_compute(b)
+    assert b.claims() == claims
+    stay.openstack.abort(stay.server, number)
+
+    assert stay.openstack.end_of(stay.server, number) == "cancelled"
+    stay.see_undone(number)
+
+
+@pytest.mark.parametrize("name", ["conductor", "broker"])
+def test_a_control_plane_that_is_away(stay: Stay, name: str) -> None:
+    """The migration goes on meanwhile, and can be aborted afterwards."""
+    number = stay.start()
+
+    stay.openstack.restart(name, pause=_ten_seconds)
+    until(
+        "answer to the abort",
+        lambda: _accepted(lambda: stay.openstack.abort(stay.server, number)),
+        300,
+    )
+
+    assert stay.openstack.end_of(stay.server, number) == "cancelled"
+    stay.see_undone(number)
+
+
+def _ten_seconds() -> None:
+    # How long it is away is what is tested.
+    time.sleep(10)
+
+
+def _accepted(ask: Callable[[], None]) -> bool:
+    try:
+        ask()
+    except Exception:  # noqa: BLE001 - asked again, within a limit
+        return False
+    return True
+
+
+def test_completion_by_force(stay: Stay, a: ComputeHost) -> None:
+    """A guest with mdevs is not forced: it is said, and it can be aborted."""
+    mark = a.log_size()
+    number = stay.start()
+
+    stay.openstack.force_complete(stay.server, number)
+    until("word on it", lambda: "not forced to complete" in a.log(mark), 120)
+    assert stay.openstack.status(stay.server) == "MIGRATING"
+    stay.openstack.abort(stay.server, number)
+
+    assert stay.openstack.end_of(stay.server, number) == "cancelled"
+    stay.see_undone(number)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that was moved is a guest as any other."""
+
+from collections.abc import Callable
+
+from tests.cloud.compute_host import ComputeHost
+from tests.cloud.openstack import OpenStack
+from tests.cloud.test_journeys import go
+
+
+def test_a_hard_reboot_and_a_shelf_after_a_migration(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """It keeps its mdev over the one, and gets one again after the other."""
+    server = boot("one", a)
+    go(openstack, server, a, b)
+    mdevs = b.assigned(server)
+
+    openstack.act(server, "reboot", type="HARD")
+    openstack.wait_for_status(server, "ACTIVE")
+
+    assert b.assigned(server) == mdevs
+    count = b.count(server)
+    assert b.see_counting(server, count) > count
+
+    openstack.act(server, "shelve")
+    openstack.wait_for_status(server, "SHELVED_OFFLOADED")
+
+    assert openstack.allocations(server) == {}
+    assert not b.has(server)
+
+    openstack.act(server, "unshelve", host=a.compute)
+    openstack.see_started(server, a)
+
+    assert len(a.assigned(server)) == 1
+    go(openstack, server, a, b)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a destination cannot take is refused, and the reason is told."""
+
+from collections.abc import Callable
+
+from cloudlab.hosts import CARDS, PARENTS, TYPES
+
+from tests.cloud.compute_host import ComputeHost
+from tests.cloud.openstack import OpenStack
+
+#: The parent takes 24 of the smaller type or 12 of the larger.
+FULL = 12
+#: The first Nova that shows a destination's words to who asked.
+FIRST_EVENTS = 29
+
+
+def see_refused(
+    openstack: OpenStack, server: str, to: ComputeHost, code: str
+) -> None:
+    """Ask for a migration; see it refused for a reason, once, in one line.
+
+    Who asked reads the reason, too.
+    """
+    source = openstack.a
+    count = source.count(server)
+    before, held = to.mdevs(), openstack.allocations(server)
+    mark = to.log_size()
+
+    number = openstack.migrate(server, to)
+
+    assert openstack.end_of(server, number) == "error"
+    openstack.wait_for_status(server, "ACTIVE")
+    assert openstack.host_of(server) == source.compute
+    assert source.see_counting(server, count) > count
+    assert to.mdevs() == before
+    assert to.claims() == []
+    assert openstack.allocations(server) == held
+    told = [
+        line for line in to.log(mark).splitlines() if "mdev_migrate" in line
+    ]
+    assert not [line for line in told if " ERROR mdev_migrate" in line]
+    (refusal,) = [line for line in told if ": refused: " in line]
+    assert f"({code}: " in refusal
+    if openstack.major >= FIRST_EVENTS:
+        assert f"({code}: " in openstack.reasons(server)
+
+
+def test_a_full_parent(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """The operator is told how many were wanted, and how many are left."""
+    server = boot("one", a)
+    # Placement has not heard of them yet.
+    b.fill(PARENTS[0], TYPES[1], FULL)
+
+    see_refused(openstack, server, b, "too-few-mdevs")
+
+
+def test_another_type_of_the_same_class(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """Placement compares classes; a guest can have its own type alone."""
+    server = boot("one", a)
+    openstack.restart_compute(
+        b,
+        **{
+            "devices": {"enabled_mdev_types": TYPES[1]},
+            f"mdev_{TYPES[1]}": {
+                "device_addresses": CARDS[0],
+                "mdev_class": "VGPU",
+            },
+        },
+    )
+    try:
+        see_refused(openstack, server, b, "provider-types-differ")
+    finally:
+        openstack.restart_compute(b)
