@@ -1,14 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """One cloud for all tests, empty before and after each file of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
-from cloudlab import state, whole
+from cloudlab import results, state, whole
 from cloudlab.layout import WorkFolder
 
 from tests.cloud.compute_host import ComputeHost
 from tests.cloud.openstack import OpenStack
+
+_ended = pytest.StashKey[dict[str, pytest.TestReport]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write down how a scenario ended, when all of it is over."""
+    report = yield
+    reports = item.stash.setdefault(_ended, {})
+    reports[report.when or ""] = report
+    cloud = state.load(WorkFolder.default())
+    if report.when == "teardown" and cloud is not None:
+        ends = {each.outcome for each in reports.values()}
+        result = next(
+            each for each in ("failed", "skipped", "passed") if each in ends
+        )
+        took = reports.get("call", report).duration
+        work = WorkFolder.default()
+        results.note(work, cloud.release, item.nodeid, result, took)
+    return report
 
 
 @pytest.fixture(scope="session")

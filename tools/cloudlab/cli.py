@@ -13,7 +13,7 @@ from labhost import agent, lab, needs, terminal
 from labhost.failure import LabError
 from labhost.layout import HOSTS
 
-from cloudlab import hosts, state, whole
+from cloudlab import hosts, results, state, whole
 from cloudlab.layout import (
     PASSWORD,
     REGION,
@@ -29,6 +29,14 @@ TEST_LIMIT_S = 5400
 _PYTEST = (
     "--override-ini=addopts=-ra --strict-markers",
     "--override-ini=timeout=3600",
+)
+#: What fits in a quarter of an hour: there and back, a refusal, two guests
+#: and one available mdev, and the check before an upgrade.
+_SHORT = (
+    "tests/cloud/test_journeys.py::test_a_guest_goes_there_and_back[one]",
+    "tests/cloud/test_refusals.py::test_a_full_parent",
+    "tests/cloud/test_races.py",
+    "tests/cloud/test_status.py",
 )
 #: Exit status for "nothing was wrong, but it cannot be run here".
 SKIPPED = 77
@@ -89,6 +97,10 @@ def _exec(work: WorkFolder, options: argparse.Namespace) -> int:
     return answer.status
 
 
+def _results(work: WorkFolder, _: argparse.Namespace) -> None:
+    sys.stdout.write(results.table(results.read(work)))
+
+
 def _test(work: WorkFolder, options: argparse.Namespace) -> int:
     obstacles = needs.obstacles(_PROGRAMS)
     if obstacles:
@@ -96,7 +108,8 @@ def _test(work: WorkFolder, options: argparse.Namespace) -> int:
         return SKIPPED
     every = options.release == "all"
     releases = RELEASES if every else (options.release,)
-    return max([_test_on(work, each, options.pytests) for each in releases])
+    words = [*(_SHORT if options.short else ()), *options.pytests]
+    return max([_test_on(work, each, words) for each in releases])
 
 
 def _test_on(work: WorkFolder, release: str, words: Sequence[str]) -> int:
@@ -195,8 +208,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", type=int, default=60, help="seconds")
     run.add_argument("host", choices=sorted(HOSTS))
     run.add_argument("words", nargs="+", metavar="COMMAND")
+    text = "print how each scenario ended last, by release, as CSV"
+    _add(commands, "results", _results, text)
     text = "run tests/cloud; other arguments are for pytest"
-    _add_release(_add(commands, "test", _test, text), *RELEASES, "all")
+    test = _add(commands, "test", _test, text)
+    _add_release(test, *RELEASES, "all")
+    text = "only what fits in a quarter of an hour"
+    test.add_argument("--short", action="store_true", help=text)
     return parser
 
 

@@ -62,6 +62,11 @@ class WorkFolder:
         return self.path / "state.json"
 
     @property
+    def results(self) -> Path:
+        """How the scenarios ended."""
+        return self.path / "results.json"
+
+    @property
     def run(self) -> Path:
         """What belongs to the cloud that runs: gone when it is down."""
         return self.path / "run"
