@@ -103,7 +103,11 @@ class Job:
             elapsed = time.monotonic() - self._started
             self.last_seen = self._downtime_limit.see(progress)
             self._observer.progress(self.last_seen, elapsed)
-        return self._downtime_limit.look(progress or model.JobProgress())
+        reason = self._downtime_limit.look(progress or model.JobProgress())
+        if self.last_seen is not None:
+            # It may have been raised just now, and the job may end for that.
+            self.last_seen = self._downtime_limit.see(self.last_seen)
+        return reason
 
     def _is_ours(self) -> bool:
         """Tell whether the guest's job may be this one."""

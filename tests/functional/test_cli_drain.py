@@ -322,6 +322,66 @@ def test_there_and_back(hosts: Hosts, tmp_path: pathlib.Path):
     assert hosts.left() == {"a", "b"}
 
 
+def test_killed_in_the_middle(world: World, tmp_path: pathlib.Path):
+    """Six guests leave for a small host and another, and all come back.
+
+    None ends at the limit that it begins with; the command is killed while
+    the third of them is under way, which goes on without it: at a limit that
+    nobody but the operator raises.
+    """
+    hosts = Hosts(world, ports=(3, 24))
+    kinds = [
+        *(("mtty-1",), ("mtty-2",), ("mtty-1", "mtty-2")),
+        *(("mtty-2", "mtty-2"), ("mtty-1",), ("mtty-1", "mtty-1")),
+    ]
+    names = {
+        hosts.add_guest(f"vm-{number}", *of_it): f"vm-{number}"
+        for number, of_it in enumerate(kinds)
+    }
+    others = hosts.running()[1:]
+    world.source.required_downtime_ms = 1000
+    note = str(tmp_path / "note")
+    under_way: list[str] = []
+
+    def pace(step: testing.Step) -> None:
+        if (step.phase, step.number) == ("copy", 2):
+            under_way.append(step.guest)
+            if len(under_way) == 3:
+                world.group.kill_process()
+
+    world.group.pace = pace
+    with pytest.raises(testing.ProcessDied):
+        hosts.drain("--note", note)
+    world.group.new_process()
+    world.group.pace = lambda _step: None
+    orphan = world.source.open().lookupByUUIDString(under_way[2])
+    orphan.migrateSetMaxDowntime(1000)  # As an operator does by virsh.
+    world.group.wait_for_migrations()
+    gone = set(names.values()) - hosts.left()
+
+    again = hosts.drain("--json", "--note", note)
+    left = hosts.running()
+    back = [
+        world.call(
+            *("drain", "-c", uri, "--to", world.here, "--json"),
+            *("--from-drain", note),
+        )
+        for uri in hosts.there
+    ]
+
+    assert {names[each] for each in under_way[:3]} == gone
+    assert len(gone) == 3
+    assert (again.code, again.json["fits"]) == (0, True), again
+    assert set(_results(again)) == set(names.values()) - gone
+    assert left[0] == 0
+    assert left[1] > others[0]
+    assert left[2] > others[1]
+    assert [answer.code for answer in back] == [0, 0]
+    assert hosts.left() == set(names.values())
+    assert hosts.running()[1:] == others
+    assert world.group.violations() == []
+
+
 def test_only_some_come_back(hosts: Hosts, tmp_path: pathlib.Path):
     """--only chooses among those that the note names, and no others."""
     for name in "ab":

@@ -156,3 +156,14 @@ def test_summary(world: World):
     answer = world.run("migrate", "vm", "--to", world.there)
 
     assert "limit 300 ms, iterations " in answer.out
+
+
+def test_the_limit_that_held_at_the_end(world: World):
+    """A limit that was raised last is told, however soon the guest moved."""
+    world.add_guest()
+    world.source.required_downtime_ms = 1000
+
+    answer = world.run("migrate", "vm", "--to", world.there, "--json")
+
+    assert answer.code == 0, answer
+    assert answer.json["limit_ms"] >= 1000
