@@ -334,6 +334,93 @@ class TestRecover:
         assert {c.host for c in world.group.faults.calls} == {"host-b"}
 
 
+#: What is replaced by what in the document of a claim.
+FORGED = {
+    "a hostdev of the guest's": (
+        f'address uuid="{TARGET}"',
+        f'address uuid="{MDEV_1}"',
+    ),
+    "an mdev of the guest's": (
+        f'mdev uuid="{TARGET}"',
+        f'mdev uuid="{MDEV_1}"',
+    ),
+    "a disk": (
+        "<devices>",
+        "<devices><disk><source file='/x'/><target dev='vda'/></disk>",
+    ),
+    "another namespace": (claim_xml.NAMESPACE, "urn:somebody:else"),
+    "1 MiB of text": ("somebody", "x" * 2**20),
+    "a path for a token": ('token="cccccccc', 'token="../cccccc'),
+    "a URI for its guest": ('instance uuid="', f'instance uuid="{EVIL}'),
+    "a path for a parent": ("mtty_mtty", "../../x"),
+    "a name that is no UUID": (claim_xml.name_of(TARGET), "mdev-claim-.x"),
+}
+
+
+class TestForged:
+    @pytest.mark.parametrize("kind", FORGED)
+    def test_it_is_reported_and_never_trusted(self, world, book, kind):
+        """Nothing is opened, nothing undone, no guest touched."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        claim = builders.claim(TARGETS[0], step=Step.CREATE)
+        text = claim_xml.write(claim, TARGETS[0], claim_xml.PLAIN)
+        assert FORGED[kind][0] in text
+        world.destination.open().defineXML(text.replace(*FORGED[kind]))
+        before = world.snapshot()
+        world.group.faults.forget_calls()
+
+        shown = there(world, "claims", "--json")
+        codes = [
+            there(world, "list", "--json").code,
+            world.run("check", "vm", "--to", world.there, "--json").code,
+        ]
+        settled = [
+            recover(world, *how, "--source-gone", "--nova", "--json").json
+            for how in ((), ("--abort",), ("--dry-run",))
+        ]
+
+        assert (shown.code, len(shown.json["strange"])) == (1, 1)
+        assert codes == [0, 0]
+        assert [each["claims"] for each in settled] == [[], [], []]
+        assert {c.name for c in world.group.faults.calls} <= READING
+        assert world.snapshot() == before
+        assert len(world.destination.open().listAllDomains()) == 1
+
+    @pytest.mark.parametrize("step", [Step.CREATE, Step.MIGRATE])
+    @pytest.mark.parametrize("instance", [OTHER, INSTANCE])
+    @pytest.mark.parametrize("created", [True, False])
+    def test_of_an_mdev_that_a_guest_has(
+        self, world, book, step, instance, created
+    ):
+        """It may be written in every part as claims are: the guest keeps it.
+
+        Whatever it says of guests and hosts, only what was named is asked.
+        """
+        world.add_guest({MDEV_1: "mtty-1"})
+        target = builders.target(
+            model.Mdev(MDEV_1, "mtty-1", "mtty_mtty"), created=created
+        )
+        claim = builders.claim(
+            target,
+            step=step,
+            instance_uuid=instance,
+            owner=EVIL,
+            source="host-b",
+            source_uuid=world.destination.host_uuid,
+        )
+        world._open(world.here).claims.define(claim, claim_xml.PLAIN)
+        before = world.snapshot()
+        world.group.faults.forget_calls()
+
+        for how in (("--source-gone",), ("--source", world.there)):
+            world.call("-c", world.here, "recover", *how)
+
+        names = {call.name for call in world.group.faults.calls}
+        assert not names & {"destroy", "nodeDeviceCreateXML"}
+        assert world.snapshot()[0][:2] == before[0][:2]
+        assert world.source.used_mdevs().keys() == {MDEV_1}
+
+
 LOOKING = [
     ("check", "vm", "--to"),
     ("plan", "vm", "--to"),
