@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from mdev_migrate import exception, model, undoing
 from mdev_migrate.core import claim_life, downtime, pairing, precheck
@@ -257,6 +257,7 @@ class GuestMigration:
             if left or not provider.avoid(kept.claim, error):
                 raise
             return False
+        on_targets = True
         try:
             self._enter(Step.VERIFY)
             sending.verify(self._outcome)
@@ -265,27 +266,33 @@ class GuestMigration:
                 self._there, report.guest, define, starts=starts
             ):
                 self._warn(text)
+        except exception.GuestNotOnTargets:
+            on_targets = False
+            raise
         finally:
-            # Verified or not: the guest itself holds its mdevs by now.
-            self._release(kept)
+            self._release(kept, on_targets=on_targets)
         return True
 
-    def _release(self, kept: KeptClaim) -> None:
-        """Give up the claim of a guest that has arrived."""
+    def _release(self, kept: KeptClaim, *, on_targets: bool) -> None:
+        """Give up the claim of a guest that has arrived.
+
+        :param on_targets: as far as is known it holds them all itself.
+        """
         kept.let_go()
-        try:
-            self._there.claims.undefine(kept.claim)
-        except exception.MdevMigrateError:
-            problems = undoing.end_claim(
-                self._there,
-                kept.claim,
-                End.HAND_OVER,
-                self._destination.limits,
-            )
-            for problem in problems:
-                self._warn(f"the claim is kept: {problem}")
-            if problems:
-                kept.leave()
+        if on_targets:
+            with suppress(exception.MdevMigrateError):
+                self._there.claims.undefine(kept.claim)
+                return
+        problems = undoing.end_claim(
+            self._there,
+            kept.claim,
+            End.HAND_OVER,
+            self._destination.limits,
+        )
+        for problem in problems:
+            self._warn(f"the claim is kept: {problem}")
+        if problems:
+            kept.leave()
 
     @contextmanager
     def _undone_on_failure(

@@ -78,6 +78,24 @@ def test_guest_stopped_after_arrival_gives_its_claim_up():
     assert scene.claims() == ()
 
 
+def test_guest_gone_after_arrival_leaves_nothing_behind():
+    """Of a guest without a definition nothing holds what was made for it.
+
+    What was reused is there as before.
+    """
+    scene = scenes.Scene(["mtty-1", "mtty-1"], ["mtty-1"], persistent=False)
+    before = set(scene.there.mdevs())
+
+    def stop():
+        scene.there.open().lookupByName("vm").destroy()
+
+    outcome = scene.migrate(observer=_AtVerify(stop))
+
+    assert isinstance(outcome.error, exception.GuestNotOnTargets)
+    assert scene.claims() == ()
+    assert set(scene.there.mdevs()) == before
+
+
 def test_guest_redefined_after_arrival():
     """A definition with other mdevs is told, with both lists."""
     scene = scenes.Scene(["mtty-1"])
