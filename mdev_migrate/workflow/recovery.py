@@ -115,9 +115,11 @@ class Recovery:
         :returns: None if it has ended meanwhile.
         """
         try:
+            found, reason = self._find_guest(claim, look=True)
             if not dry_run:
+                # Not one whose guest cannot be looked for.
                 claim = take_over(self._host, claim)
-            found, reason = self._find_guest(claim, look=dry_run)
+                found, reason = self._find_guest(claim, look=False)
             end = claim_life.end(claim, owner, found)
             problems = () if dry_run else self._end(claim, end)
         except exception.ClaimLost:

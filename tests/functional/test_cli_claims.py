@@ -226,14 +226,14 @@ class TestRecover:
 
     def test_kept(self, world, book):
         """Without its source it cannot be told: exit code 1, with why."""
-        book.claim(Step.MIGRATE)
+        claim = book.claim(Step.MIGRATE)
 
         answer = there(world, "recover", "--json")
 
         (found,) = answer.json["claims"]
         assert (answer.code, found["action"]) == (1, "kept")
         assert "host-a, which was not named" in found["reason"]
-        assert len(book.all()) == 1
+        assert book.all() == (claim,)
 
     def test_another_host_of_that_name_is_not_its_source(self, world, book):
         """A claim's source is compared by name and UUID."""
