@@ -30,6 +30,7 @@ from mdev_migrate.cli import (
 )
 from mdev_migrate.cli.listeners import Several
 from mdev_migrate.cli.session import Places, Session, exit_code
+from mdev_migrate.host import Host
 from mdev_migrate.workflow import Options, Outcome
 from mdev_migrate.workflow.drain import (
     Drain,
@@ -99,7 +100,7 @@ class _Target:
     type=options.WORD,
     shell_complete=completion.guests,
     multiple=True,
-    help="Move only this guest, by name or UUID; again for each.",
+    help="Move only this guest, by name, UUID or number; again for each.",
 )
 @click.option(
     "--except",
@@ -253,7 +254,7 @@ def _look(session: Session, call: _Call) -> Plan:
             for target in call.targets
         }
         source = next(iter(places.values())).source
-        chosen = _chosen(call, places)
+        chosen = _chosen(call, source, places)
         plan = make_plan(
             source,
             {to: place.destination for to, place in places.items()},
@@ -265,13 +266,18 @@ def _look(session: Session, call: _Call) -> Plan:
         return plan
 
 
-def _chosen(call: _Call, places: Mapping[str, Places]) -> drain_guests.Chosen:
+def _chosen(
+    call: _Call, source: Host, places: Mapping[str, Places]
+) -> drain_guests.Chosen:
     origins = None
     if call.origins is not None:
         (place,) = places.values()
         origin = place.destination.host.facts().host_uuid
         origins = drain_guests.read_note(call.origins, origin)
-    return drain_guests.Chosen(call.everybody, call.only, call.but, origins)
+    only, but = (
+        drain_guests.known(source, words) for words in (call.only, call.but)
+    )
+    return drain_guests.Chosen(call.everybody, only, but, origins)
 
 
 def _move_all(session: Session, call: _Call, plan: Plan) -> Sequence[Moved]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import click
 
-from mdev_migrate import model
+from mdev_migrate import exception, model
 from mdev_migrate.cli import output
+from mdev_migrate.host import Host
 
 
 class Chosen:
@@ -56,6 +57,18 @@ class Chosen:
         for word in (*self._only, *self._but):
             if not {word, word.lower()} & self._met:
                 raise click.UsageError(f"no running guest {word!r} there")
+
+
+def known(source: Host, words: Sequence[str]) -> list[str]:
+    """Return words for guests, with a UUID for what may be a number."""
+    return [_uuid_of(source, w) if w.isdecimal() else w for w in words]
+
+
+def _uuid_of(source: Host, number: str) -> str:
+    try:
+        return source.find_guest(number).instance_uuid
+    except exception.GuestNotFound:
+        return number
 
 
 def _names(words: Sequence[str], guest: model.Guest) -> bool:

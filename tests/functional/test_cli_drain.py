@@ -741,3 +741,39 @@ class TestShutOff:
         (guest,) = answer.json["guests"]
         assert (answer.code, guest["result"]) == (1, "stays")
         assert all("0999" in text for text in guest["reasons"].values())
+
+
+@pytest.mark.parametrize(
+    ("option", "left"), [("--only", {"b", "7"}), ("--except", {"a"})]
+)
+def test_guest_by_number(hosts: Hosts, option: str, left: set[str]):
+    """'virsh list' shows it first; a guest of that name comes before it."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.add_guest("b", "mtty-1")
+    hosts.add_guest("7", "mtty-1")
+    number = hosts.world.source.open().lookupByName("a").ID()
+
+    answer = hosts.drain("--json", option, str(number))
+
+    assert (answer.code, hosts.left()) == (0, left)
+
+
+def test_guest_whose_name_is_a_number(hosts: Hosts):
+    """It is found by it, whatever guest has that number."""
+    hosts.add_guest("a", "mtty-1")
+    number = hosts.world.source.open().lookupByName("a").ID()
+    hosts.add_guest(str(number), "mtty-1")
+
+    answer = hosts.drain("--json", "--only", str(number))
+
+    assert (answer.code, hosts.left()) == (0, {"a"})
+
+
+def test_number_that_no_guest_has(hosts: Hosts):
+    """It is refused as any other word that names nobody."""
+    hosts.add_guest("a", "mtty-1")
+
+    answer = hosts.drain("--only", "99")
+
+    assert answer.code == 2
+    assert "no running guest '99' there" in answer.err
