@@ -33,6 +33,49 @@ PCI_PARENT = """
 """
 
 
+PHYSICAL = (
+    "<capability type='phys_function'><address domain='0x0000' bus='0x41' "
+    "slot='0x00' function='0x0'/></capability>"
+)
+
+
+class TestReadCard:
+    """Which functions are of one card."""
+
+    @pytest.mark.parametrize(
+        ("numbers", "more", "card"),
+        [
+            (("0", "65", "0", "0"), "", "0000:41:00"),
+            (("0", "65", "0", "7"), "", "0000:41:00"),
+            (("0", "65", "2", "3"), PHYSICAL, "0000:41:00"),
+            (("0", "66", "0", "1"), PHYSICAL, "0000:41:00"),
+            (("65536", "1", "31", "0"), "", "10000:01:1f"),
+            (("0", "", "0", "0"), "", ""),
+            (("0", "x", "0", "0"), "", ""),
+        ],
+    )
+    def test_pci(self, numbers, more, card):
+        """By the physical function of a virtual one, else its own address."""
+        tags = ("domain", "bus", "slot", "function")
+        address = "".join(
+            f"<{tag}>{number}</{tag}>"
+            for tag, number in zip(tags, numbers, strict=True)
+        )
+
+        parent = nodedev_xml.read_parent(
+            "<device><name>a</name><capability type='pci'>"
+            f"{address}{more}</capability></device>"
+        )
+
+        assert parent.card == card
+
+    def test_none(self):
+        """A parent that is no PCI device is alone."""
+        parent = nodedev_xml.read_parent(builders.captured("parent.xml"))
+
+        assert parent.card == ""
+
+
 class TestReadParent:
     """Reading a parent and its types."""
 
