@@ -75,6 +75,14 @@ class GuestCheck:
         :raises HostError: if a host cannot be asked.
         """
         self._options.check()
+        try:
+            return self._check()
+        except exception.LibvirtFailed:
+            # One without a definition may have ended meanwhile.
+            self._source.find_guest(self._name)
+            raise
+
+    def _check(self) -> Report:
         source = self._source.facts()
         destination = self._destination.host.facts()
         guest = self._source.find_guest(self._name)

@@ -111,6 +111,17 @@ def test_source_has_forgotten_it(persistent, act, phase):
     assert (scene.claims(), scene.there.mdevs()) == ((), {})
 
 
+def test_gone_while_it_is_checked():
+    """Nothing was begun, and it is not called an error of libvirt's."""
+    scene = scenes.Scene(["mtty-1"], persistent=False)
+
+    outcome = _migrate_and(scene, lambda: _stop(scene), ("begin", 0))
+
+    assert isinstance(outcome.error, exception.GuestNotFound)
+    assert outcome.result == "refused"
+    assert (scene.claims(), scene.there.mdevs()) == ((), {})
+
+
 def test_moved_away_by_somebody_who_kept_its_definition():
     """Shut off on the source, it must not be started there all the same."""
     scene = scenes.Scene(())
