@@ -286,6 +286,65 @@ def test_raises_without_rounds():
     assert limits == [600, 1200, 2400, 4800, 9600, 10_000, 10_000]
 
 
+def _rounds(
+    policy: Policy,
+    looks: int,
+    *,
+    falls: int = 0,
+    downtime_ms: int | None = None,
+) -> list[tuple[float, Advice]]:
+    """Look at a round that began with no less than the one before."""
+    first = model.JobProgress(
+        data_total=8 << 30, data_remaining=1 << 30, iteration=2
+    )
+    policy.look(first, 0.0)
+    told = []
+    for look in range(1, looks):
+        job = model.JobProgress(
+            data_total=8 << 30,
+            data_remaining=(1 << 30) - look * falls,
+            iteration=3,
+            downtime_ms=downtime_ms,
+        )
+        advice = policy.look(job, look * LOOK_S)
+        if advice is not None:
+            told.append((look * LOOK_S, advice))
+    return told
+
+
+def test_long_round_is_no_stall():
+    """While it sends, and the limit can be raised after it, it goes on."""
+    policy = Policy(Bounds(stall_timeout_s=10.0))
+
+    told = _rounds(policy, 400, falls=MIB)
+
+    assert [advice.action for _, advice in told] == ["raise"]
+
+
+def test_raised_limit_gets_its_time():
+    """How long to go on counts from when the limit was raised last."""
+    policy = Policy(Bounds(stall_timeout_s=5.0))
+    job = model.JobProgress(data_total=1 << 30, data_remaining=MIB)
+
+    looks = [(n * LOOK_S, policy.look(job, n * LOOK_S)) for n in range(120)]
+
+    told = [(now, advice) for now, advice in looks if advice is not None]
+    raised = [now for now, advice in told if advice.action == "raise"]
+    given_up = [now for now, advice in told if advice.action == "give-up"]
+    assert policy.limit_ms == 10_000
+    assert given_up[0] == raised[-1] + 5.0
+
+
+def test_says_in_the_same_round_that_no_limit_will_do():
+    """Who expects more than the ceiling need not wait for another round."""
+    policy = Policy(Bounds())
+
+    told = _rounds(policy, 40, falls=MIB, downtime_ms=20_000)
+
+    assert [advice.action for _, advice in told] == ["raise", "say"]
+    assert told[0][1].limit_ms == 10_000
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mdev_migrate import libvirt_host, testing
+from mdev_migrate import exception, libvirt_host, testing
 from mdev_migrate.core import claim_xml
 from tests import builders
 
@@ -101,3 +101,14 @@ def test_one_uuid_under_two_parents(bench: Bench):
     again = bench.looking.inventory(since=replace(before, mdevs=known))
 
     assert again == before
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_connection_that_breaks_meanwhile(bench: Bench, first: bool):
+    """It is the host that cannot be asked, not a guest that is unreadable."""
+    before = None if first else bench.looking.inventory()
+    bench.host.add_guest("other", builders.uuid(0xA0), [])
+    bench.host.faults.on("XMLDesc", testing.lose_connection())
+
+    with pytest.raises(exception.HostUnreachable):
+        bench.looking.inventory(since=before)
