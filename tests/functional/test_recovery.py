@@ -469,6 +469,21 @@ class TestOwner:
         assert (kept.action, "was not named" in kept.reason) == ("kept", True)
         assert {c.host for c in world.group.faults.calls} == {"host-b"}
 
+    def test_another_host_of_the_sources_name_is_not_the_source(self, world):
+        """It does not have the guest, and that says nothing."""
+        world.group.faults.on("migrateToURI3", testing.die(), nth=2)
+        crashes.run(world.migrate)
+        world.restart()
+        host = world.scene.host(world.scene.there)
+        (claim,) = world.claims()
+        host.claims.write(
+            dataclasses.replace(claim, source_uuid=builders.instance(9))
+        )
+
+        (kept,) = world.recovery().run()
+
+        assert (kept.action, "was not named" in kept.reason) == ("kept", True)
+
     def test_novas_claims_are_novas(self, world):
         """They have no beat, and are settled on request alone."""
         host = world.scene.host(world.scene.there)
