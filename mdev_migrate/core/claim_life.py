@@ -146,11 +146,10 @@ def end(claim: model.Claim, owner: Owner, found: Found = None) -> End:
     :param found: where its guest is; only asked once it may be sent.
     """
     sent = may_be_sent(claim.step)
-    for row in ENDS:
-        if row.sent is sent and owner in row.owners and found in row.found:
-            return row.end
-    raise exception.ClaimMoveIllegal(
-        f"step '{claim.step.value}'", f"end with {owner} and {found}"
+    return next(
+        row.end
+        for row in ENDS
+        if row.sent is sent and owner in row.owners and found in row.found
     )
 
 

@@ -487,6 +487,19 @@ class TestOthers:
         assert (answer.code, found["result"]) == (0, "unknown")
         assert found["code"] == "claim-unsettled"
 
+    def test_check_tells_of_a_claim_that_is_over(self, world, book):
+        """Nobody needs to be asked about it: the migration settles it."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        book.host.claims.close(book.claim(Step.CREATE, INSTANCE))
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+
+        (found,) = (
+            c for c in answer.json["checks"] if c["name"] == "older-claim"
+        )
+        assert (answer.code, found["result"]) == (0, "passed")
+        assert "the migration settles it first" in found["detail"]
+
     def test_check_names_the_claims_of_others(self, world, book):
         """In one line."""
         world.add_guest({MDEV_1: "mtty-1"})

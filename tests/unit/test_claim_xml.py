@@ -64,6 +64,12 @@ class TestWriting:
         assert form.device_api == "vfio-pci"
         assert form.arch == "x86_64"
 
+    def test_a_guest_that_does_not_say_its_form(self):
+        """What a document leaves out is left out of the claim, too."""
+        form = claim_xml.read_form("<domain type='kvm'/>")
+
+        assert form == claim_xml.Form(domain_type="kvm")
+
     def test_it_says_in_words_for_whom_and_not_to_start_it(self):
         """A human who lists domains learns what it is."""
         root = etree.fromstring(domain_of(CLAIM).text)
@@ -171,6 +177,10 @@ FORGED = {
     "started": domain_of(CLAIM, active=True),
     "a name that is no UUID": domain_of(CLAIM, name="mdev-claim-../x"),
     "no prefix": domain_of(CLAIM, name=f"mdev-claim-{MDEV.uuid}A".upper()),
+    "no prefix at all": domain_of(CLAIM, name=MDEV.uuid),
+    "no owner": forged(
+        a=('<mdev-migrate:owner name="somebody"/>', ""),
+    ),
     "no XML": domain_of(CLAIM, text="<domain"),
     "somebody's guest": domain_of(
         CLAIM, text="<domain type='kvm'><name>x</name></domain>"

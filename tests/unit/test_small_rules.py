@@ -73,6 +73,14 @@ class TestTransport:
         with pytest.raises(exception.OptionInvalid, match=f"{limit} ms found"):
             transport.check_max_downtime(limit)
 
+    @pytest.mark.parametrize(
+        "disks", [{"migrate_disks": ("vda",)}, {"disks_port": 49000}]
+    )
+    def test_disks_without_copying(self, disks):
+        """Who names disks and copies none means something else."""
+        with pytest.raises(exception.OptionInvalid, match="copy"):
+            transport.Way(**disks).check()
+
 
 class TestPhases:
     """What the table says of each step."""
