@@ -114,9 +114,9 @@ class LibvirtClaims:
 
     def write(self, claim: model.Claim) -> None:
         """Write what a claim says now; see ``host.Claims``."""
-        for target in claim.targets:
+        for target, domain in self._domains(claim):
             text = claim_xml.write_metadata(claim, target)
-            with self._domain("virDomainSetMetadata", claim, target) as domain:
+            with self._using("virDomainSetMetadata", claim):
                 domain.setMetadata(
                     libvirt.VIR_DOMAIN_METADATA_ELEMENT,
                     text,
@@ -127,8 +127,8 @@ class LibvirtClaims:
 
     def close(self, claim: model.Claim) -> None:
         """Say that nobody works on a claim; see ``host.Claims``."""
-        for target in claim.targets:
-            with self._domain("virDomainSetMetadata", claim, target) as domain:
+        for _, domain in self._domains(claim):
+            with self._using("virDomainSetMetadata", claim):
                 domain.setMetadata(
                     libvirt.VIR_DOMAIN_METADATA_ELEMENT,
                     claim_xml.write_over(),
@@ -139,37 +139,56 @@ class LibvirtClaims:
 
     def confirm(self, claim: model.Claim) -> None:
         """See that a claim is its owner's still; see ``host.Claims``."""
-        for target in claim.targets:
-            with self._domain("virDomainGetXMLDesc", claim, target) as domain:
+        for _, domain in self._domains(claim):
+            with self._using("virDomainGetXMLDesc", claim):
                 text = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
             if claim_xml.is_over(text):
                 raise exception.ClaimLost(claim.instance_uuid, self._name())
 
-    @contextlib.contextmanager
-    def _domain(
-        self, operation: str, claim: model.Claim, target: model.Target
-    ) -> Iterator[Any]:
-        """Look for the domain of one target.
+    def undefine(self, claim: model.Claim) -> None:
+        """Release a claim; see ``host.Claims``."""
+        domains = self._list()
+        for target in claim.targets:
+            if target.domain_uuid in domains:
+                with (
+                    contextlib.suppress(exception.ClaimLost),
+                    self._using("virDomainUndefine", claim),
+                ):
+                    domains[target.domain_uuid].undefine()
 
-        :raises ClaimLost: if it is not there, or not any more.
+    def _domains(
+        self, claim: model.Claim
+    ) -> Iterator[tuple[model.Target, Any]]:
+        """Yield each target and its domain.
+
+        :raises ClaimLost: if one is not there.
         """
-        with self._calling(operation) as connection:
+        domains = self._list()
+        for target in claim.targets:
+            if target.domain_uuid not in domains:
+                raise exception.ClaimLost(claim.instance_uuid, self._name())
+            yield target, domains[target.domain_uuid]
+
+    def _list(self) -> dict[str, Any]:
+        """Return all domains by UUID: one call, however many are wanted."""
+        with self._calling("virConnectListAllDomains") as connection:
+            return {
+                model.normalise_uuid(domain.UUIDString()): domain
+                for domain in connection.listAllDomains(0)
+            }
+
+    @contextlib.contextmanager
+    def _using(self, operation: str, claim: model.Claim) -> Iterator[None]:
+        """Call a domain of a claim.
+
+        :raises ClaimLost: if it is not there any more.
+        """
+        with self._calling(operation):
             try:
-                yield connection.lookupByUUIDString(target.domain_uuid)
+                yield
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                     raise
                 raise exception.ClaimLost(
                     claim.instance_uuid, self._name()
                 ) from error
-
-    def undefine(self, claim: model.Claim) -> None:
-        """Release a claim; see ``host.Claims``."""
-        for target in claim.targets:
-            with self._calling("virDomainUndefine") as connection:
-                try:
-                    domain = connection.lookupByUUIDString(target.domain_uuid)
-                    domain.undefine()
-                except libvirt.libvirtError as error:
-                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                        raise

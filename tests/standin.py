@@ -194,6 +194,21 @@ class Host:
         domains = self.list_instance_domains(only_running=only_running)
         return [Guest(domain) for domain in domains]
 
+    def list_mediated_devices(self, flags: int = 0) -> list[str]:
+        """Return the names of the active mdevs."""
+        listed = self.get_connection().listAllDevices(
+            libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
+            | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE
+        )
+        return [device.name() for device in listed]
+
+    def list_mdev_capable_devices(self, flags: int = 0) -> list[str]:
+        """Return the names of the parents."""
+        listed = self.get_connection().listAllDevices(
+            libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
+        )
+        return [device.name() for device in listed]
+
     def device_lookup_by_name(self, name: str) -> testing.SimulatedNodeDevice:
         """Return a node device."""
         return self.get_connection().nodeDeviceLookupByName(name)
@@ -502,12 +517,9 @@ class StockDriver:
         }
 
     def _get_mediated_devices(self, types=None):
-        listed = self._host.get_connection().listAllDevices(
-            libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
-            | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE
-        )
         found = []
-        for device in listed:
+        for name in self._host.list_mediated_devices():
+            device = self._host.device_lookup_by_name(name)
             document = etree.fromstring(device.XMLDesc())
             found.append(
                 {
@@ -542,14 +554,7 @@ class StockDriver:
             return None
         provider, allocated = next(iter(asked.items()))
         parent = self.provider_tree.data(provider).name.split("_", 1)[1]
-        assigned = self._get_all_assigned_mediated_devices()
-        available = [
-            each["uuid"]
-            for each in self._get_mediated_devices()
-            if each["parent"] == parent
-            and each["type"] == self.types[parent]
-            and each["uuid"] not in assigned
-        ]
+        available = self._get_existing_mdevs_not_assigned(parent)
         chosen = []
         for _ in range(next(iter(allocated["resources"].values()))):
             one = (
@@ -562,7 +567,19 @@ class StockDriver:
             chosen.append(one)
         return chosen
 
+    def _get_existing_mdevs_not_assigned(self, parent, requested_types=None):
+        assigned = self._get_all_assigned_mediated_devices()
+        return [
+            each["uuid"]
+            for each in self._get_mediated_devices(requested_types)
+            if each["parent"] == parent
+            and each["type"] == self.types[parent]
+            and each["uuid"] not in assigned
+        ]
+
     def _create_new_mediated_device(self, parent, uuid=None):
+        if parent not in self._host.list_mdev_capable_devices():
+            return None
         connection = self._host.get_connection()
         mdev_type = self.types[parent]
         device = connection.nodeDeviceLookupByName(parent)

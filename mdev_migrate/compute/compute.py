@@ -153,8 +153,11 @@ class MdevCompute:
         viommu = guest_xml.read_viommu(domain_xml)
         blockers = viommu and self.host.ask_blockers(instance)
         precheck.check_viommu(guest, viommu, blockers)
+        own = self.host.mdevs([mdev.uuid for mdev in guest_mdevs])
         wanted = precheck.source_mdevs(
-            guest, guest_mdevs, self.host.inventory()
+            guest,
+            guest_mdevs,
+            model.Inventory(self.host.name, (), mdevs=own, guests=()),
         )
         return {want.source_uuid: want.mdev_type for want in wanted}
 

@@ -39,6 +39,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         """Make what the hooks need, once the stock driver is made."""
         super()._prepare_mdevs()
         self.mdev_compute = self._make_mdev_compute()
+        self.mdev_compute.host.listing.wrap(self._host)
         self.mdev_monitored: dict[str, MonitoredGuest] = {}
         self.mdev_aborted: set[str] = set()
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from oslo_log import log
 
@@ -17,6 +17,8 @@ LOG = log.getLogger(__name__)
 
 #: Two of Nova's numbers of power states.
 _RUNNING, _PAUSED = 1, 3
+
+_Read = TypeVar("_Read")
 
 
 class DriverGuests:
@@ -78,8 +80,8 @@ class DriverGuests:
 
         It may be shut off, or the paused half of one that is on its way.
         """
-        for guest in self._guests():
-            if guest.instance_uuid == instance_uuid and mdevs & guest.mdevs:
+        for guest in self._each(self._read_guest, instance_uuid):
+            if mdevs & guest.mdevs:
                 return guest
         return None
 
@@ -88,26 +90,63 @@ class DriverGuests:
 
         :raises LibvirtFailed: if they cannot be listed.
         """
+        found = self._each(self._read_guest)
+        return tuple(guest for guest in found if guest.mdevs)
+
+    def named_mdevs(self) -> dict[str, str]:
+        """Return the guest of each mdev that one names in any way.
+
+        Whether it runs is not asked: a guest that is shut off, or that is
+        gone when it is, has one document, which is read twice.
+
+        :raises LibvirtFailed: if guests cannot be listed.
+        """
+        named = self._each(
+            lambda guest: (
+                str(guest.uuid),
+                self._named(guest, guest.get_xml_desc())
+                | self._named(guest, guest.get_xml_desc(dump_inactive=True)),
+            )
+        )
+        return {uuid: guest for guest, uuids in named for uuid in uuids}
+
+    def _each(
+        self, read: Callable[[Any], _Read], instance_uuid: str | None = None
+    ) -> list[_Read]:
+        """Read every guest; one that is deleted meanwhile is left out.
+
+        :param instance_uuid: read the guest of that instance alone.
+        :raises LibvirtFailed: if they cannot be listed.
+        """
         try:
-            return tuple(self._read_guests())
+            return list(self._read_each(read, instance_uuid))
         except Exception as error:
             raise exception.LibvirtFailed(
                 self.name, "listing guests", 0, str(error)
             ) from error
 
-    def _read_guests(self) -> Iterator[model.Guest]:
-        """Read every guest; one that is deleted meanwhile is left out."""
+    def _read_each(
+        self, read: Callable[[Any], _Read], instance_uuid: str | None
+    ) -> Iterator[_Read]:
         host = self._driver._host
         for guest in host.list_guests(only_running=False):
+            if instance_uuid not in (None, str(guest.uuid)):
+                continue
             try:
-                found = self._read_guest(guest)
+                yield read(guest)
             except Exception:
                 left = host.list_guests(only_running=False)
                 if guest.uuid in {each.uuid for each in left}:
                     raise
-                continue
-            if found.mdevs:
-                yield found
+
+    @staticmethod
+    def _named(guest: Any, text: str) -> frozenset[str]:
+        try:
+            return guest_xml.named_mdevs(text)
+        except exception.XmlMalformed as error:
+            raise exception.XmlMalformed(
+                f"{error.document} of {guest.uuid}", error.reason
+            ) from None
 
     def _read_guest(self, guest: Any) -> model.Guest:
         state = guest.get_power_state(self._driver._host)
@@ -116,12 +155,7 @@ class DriverGuests:
         documents = [guest.get_xml_desc()]
         if active and persistent:
             documents.append(guest.get_xml_desc(dump_inactive=True))
-        try:
-            mdevs = [guest_xml.named_mdevs(text) for text in documents]
-        except exception.XmlMalformed as error:
-            raise exception.XmlMalformed(
-                f"{error.document} of {guest.uuid}", error.reason
-            ) from None
+        mdevs = [self._named(guest, text) for text in documents]
         return model.Guest(
             name=str(guest.uuid),
             instance_uuid=str(guest.uuid),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from oslo_log import log
 
 from mdev_migrate import exception, libvirt_claims, model
 from mdev_migrate.compute.driver_guests import DriverGuests
+from mdev_migrate.compute.listing import Listing, mdev_uuid
+from mdev_migrate.limits import Limits
 
 LOG = log.getLogger(__name__)
 
@@ -28,10 +31,12 @@ class DriverHost(DriverGuests):
     """Reads and changes a host through a LibvirtDriver.
 
     :ivar claims: see ``host.Claims``.
+    :ivar listing: what the driver's host lists.
     """
 
     def __init__(self, driver: Any) -> None:
         super().__init__(driver)
+        self.listing = Listing()
         self._lend = libvirt_claims.lend(self._connection, lambda: self.name)
         self.claims = libvirt_claims.LibvirtClaims(
             self._calling, lambda: self.name
@@ -66,7 +71,7 @@ class DriverHost(DriverGuests):
         """Return who the host is and what runs on it."""
         connection = self._connection()
         return model.HostFacts(
-            name=str(self._driver._host.get_hostname()),
+            name=self.name,
             host_uuid=str(self._driver._host.get_capabilities().host.uuid),
             libvirt=model.Version.unpack(connection.getLibVersion()),
             qemu=model.Version.unpack(connection.getVersion()),
@@ -98,23 +103,53 @@ class DriverHost(DriverGuests):
 
         :raises LibvirtFailed: if mdevs cannot be listed.
         """
-        mdevs = (mdev for mdev in self.mdevs() if mdev.uuid in mdev_uuids)
-        return model.Inventory(self.name, parents=(), mdevs=tuple(mdevs))
+        return model.Inventory(
+            self.name, parents=(), mdevs=self.mdevs(mdev_uuids)
+        )
 
-    def mdevs(self) -> tuple[model.Mdev, ...]:
+    def mdevs(
+        self, uuids: Collection[str] | None = None
+    ) -> tuple[model.Mdev, ...]:
         """Return the host's active mdevs.
 
+        :param uuids: of those that are asked for: others are not looked at.
         :raises LibvirtFailed: if they cannot be listed.
         """
-        return tuple(mdev for _, mdev in self._devices())
+        return tuple(mdev for _, mdev in self._devices(uuids))
 
-    def _devices(self) -> list[tuple[str, model.Mdev]]:
-        """Return node device name and mdev of every active mdev.
+    def await_mdevs(self, uuids: frozenset[str], limits: Limits) -> None:
+        """Wait until mdevs are listed as active, by their names alone.
+
+        :raises TargetMdevGone: if one is not within ``limits.listed_s``.
+        """
+        deadline = time.monotonic() + limits.listed_s
+        for pause_s in limits.pauses():
+            with self._listing():
+                names = self._driver._host.list_mediated_devices() or ()
+            uuids -= frozenset(map(mdev_uuid, names))
+            if not uuids:
+                return
+            if time.monotonic() >= deadline:
+                raise exception.TargetMdevGone(self.name, uuids)
+            time.sleep(pause_s)
+
+    def _devices(
+        self, uuids: Collection[str] | None = None
+    ) -> list[tuple[str, model.Mdev]]:
+        """Return node device name and mdev of every active mdev, or of some.
 
         :raises LibvirtFailed: if they cannot be listed.
         """
+        with self._listing():
+            if uuids is None:
+                return self._list_devices()
+            with self.listing.mdevs(uuids):
+                return self._list_devices()
+
+    @contextlib.contextmanager
+    def _listing(self) -> Iterator[None]:
         try:
-            return self._list_devices()
+            yield
         except Exception as error:
             raise exception.LibvirtFailed(
                 self.name, "listing mdevs", 0, str(error)
@@ -144,13 +179,13 @@ class DriverHost(DriverGuests):
         :raises LibvirtFailed: if guests or mdevs cannot be listed.
         """
         held = {
-            uuid: guest.instance_uuid
-            for guest in self._guests()
-            for uuid in guest.mdevs - set(assigned)
+            uuid: guest
+            for uuid, guest in self.named_mdevs().items()
+            if uuid not in assigned
         }
         if not held:
             return {}
-        existing = {mdev.uuid for mdev in self.mdevs()}
+        existing = {mdev.uuid for mdev in self.mdevs(held)}
         return {uuid: held[uuid] for uuid in held.keys() & existing}
 
     # mdevs ------------------------------------------------------------
@@ -186,7 +221,8 @@ class DriverHost(DriverGuests):
         self._refuse_busy(mdev)
         lookup = self._driver._host.device_lookup_by_name
         found = []
-        for name in [name for name, each in self._devices() if each == mdev]:
+        devices = self._devices([mdev.uuid])
+        for name in [name for name, each in devices if each == mdev]:
             with self._gone_or_busy(mdev):
                 device = lookup(name)
                 if hasattr(device, "destroy"):
@@ -242,7 +278,7 @@ class DriverHost(DriverGuests):
         try:
             yield
         except Exception as error:
-            if any(found == mdev for _, found in self._devices()):
+            if mdev in self.mdevs([mdev.uuid]):
                 raise exception.MdevBusy(
                     self.name, mdev.uuid, str(error)
                 ) from error

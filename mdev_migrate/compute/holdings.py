@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from mdev_migrate.compute import claim_domains
@@ -23,6 +24,21 @@ class HoldingsMixin(_Driver):  # type: ignore[misc]
         """Make what these methods need, once the stock driver is made."""
         super()._prepare_mdevs()
         claim_domains.hide(self._host)
+
+    def _get_mdev_types_from_uuids(self, mdev_uuids: Any) -> Any:
+        """Look at a guest's own mdevs alone, where Nova looks at all."""
+        with self.mdev_compute.host.listing.mdevs(mdev_uuids):
+            return super()._get_mdev_types_from_uuids(mdev_uuids)
+
+    def _get_existing_mdevs_not_assigned(
+        self, parent: Any, requested_types: Any = None
+    ) -> Any:
+        """Look for an mdev among those that nobody is seen to hold."""
+        held = self.mdev_compute.promises.seen() or ()
+        with self.mdev_compute.host.listing.mdevs_besides(held):
+            return super()._get_existing_mdevs_not_assigned(
+                parent, requested_types
+            )
 
     @property
     def instance_claimed_mdevs(self) -> dict[str, list[str]]:
@@ -49,9 +65,13 @@ class HoldingsMixin(_Driver):  # type: ignore[misc]
         """Return which instance each mdev belongs to, claims included.
 
         Asked for one instance, claims are left out: the answer is what its
-        guest is rebuilt with.
+        guest is rebuilt with. Asked under Nova's lock, guests have been
+        looked at before.
         """
         promises = self.mdev_compute.promises
+        seen = promises.seen()
+        if instance is None and seen is not None:
+            return seen
         # Before the guests are read: what a guest gets meanwhile is in one.
         promised = promises.by_mdev() if instance is None else {}
         with promises.hidden():
@@ -69,7 +89,14 @@ class HoldingsMixin(_Driver):  # type: ignore[misc]
     def _create_new_mediated_device(
         self, parent: Any, uuid: Any = None
     ) -> Any:
-        """Create an mdev; one for a migration is claimed first."""
-        return super()._create_new_mediated_device(
-            parent, uuid=uuid or self.mdev_compute.targets.claim_new()
-        )
+        """Create an mdev; one for a migration is claimed first.
+
+        Nova looks at all parents, though it has been given one.
+        """
+        compute = self.mdev_compute
+        with contextlib.ExitStack() as stack:
+            if parent is not None:
+                stack.enter_context(compute.host.listing.parent(parent))
+            return super()._create_new_mediated_device(
+                parent, uuid=uuid or compute.targets.claim_new()
+            )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from mdev_migrate import exception, model
@@ -51,6 +51,7 @@ class Promises:
             maxlen=_REMEMBERED
         )
         self._booting: dict[str, str] = {}
+        self._looks: dict[object, dict[str, str]] = {}
         self._changing = threading.RLock()
         self._refreshing = threading.Lock()
         self._thread = threading.local()
@@ -197,6 +198,7 @@ class Promises:
             if self._shown.get(instance_uuid) != mdevs:
                 self.view[instance_uuid] = list(mdevs)
         self._shown = now
+        self._note()
 
     def claimed(self) -> dict[str, list[str]]:
         """Return the view; an empty one to a thread that it is hidden from."""
@@ -230,6 +232,49 @@ class Promises:
             yield
         finally:
             self._thread.hidden = False
+
+    # A look at guests ---------------------------------------------------
+
+    @contextlib.contextmanager
+    def seeing(self, look: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+        """Look at what guests hold, and let this thread go by that.
+
+        For a lock under which no guest is to be read. Whoever gets an mdev
+        after the look has it promised when the look begins, or later: what
+        is promised meanwhile counts until the end of the block, though the
+        promise may have been kept by then.
+
+        :param look: returns the guest of each mdev.
+        """
+        key = object()
+        outer = getattr(self._thread, "seen", None)
+        with self._changing:
+            self._looks[key] = {}
+            self._note()
+        try:
+            self._thread.seen = key, look()
+            yield
+        finally:
+            self._thread.seen = outer
+            with self._changing:
+                del self._looks[key]
+
+    def _note(self) -> None:
+        """Let all looks under way know what is promised now."""
+        for promised in self._looks.values():
+            promised.update(self.by_mdev())
+
+    def seen(self) -> dict[str, str] | None:
+        """Return who holds each mdev as this thread sees it.
+
+        :returns: None if it has not looked.
+        """
+        seen = getattr(self._thread, "seen", None)
+        if seen is None:
+            return None
+        key, guests = seen
+        with self._changing:
+            return {**self._looks[key], **self.by_mdev(), **guests}
 
     # Boots --------------------------------------------------------------
 
@@ -267,3 +312,4 @@ class Promises:
             with self._changing:
                 held = dict.fromkeys(chosen, instance_uuid)
                 self._booting = {**self._booting, **held}
+                self._note()

@@ -18,7 +18,7 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import exception, model, undoing
+from mdev_migrate import exception, model
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.claim_ends import ClaimEnds
 from mdev_migrate.compute.flavors import Flavors
@@ -139,7 +139,7 @@ class TargetClaims:
             ),
         )
         try:
-            with self._vgpu_lock():
+            with self._choosing():
                 self._allocate(growing, requests)
             # An end of it may have seen nothing to remove yet.
             if not self._ends.advance(growing.claim, Step.PREPARE):
@@ -148,6 +148,12 @@ class TargetClaims:
             self._give_up(growing)
             raise
         return growing.claim
+
+    @contextlib.contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """Hold Nova's lock, and look at guests before it is taken."""
+        with self._promises.seeing(self._host.named_mdevs), self._vgpu_lock():
+            yield
 
     def _check_without_types(
         self,
@@ -258,7 +264,6 @@ class TargetClaims:
             is known to be taken when Nova chooses again.
         """
         self._promises.refresh()
-        existing = {mdev.uuid: mdev for mdev in self._host.mdevs()}
         parent = self._providers.parent_of(request)
         with (
             self._providers.explaining_shortage(needed, growing.had, parent),
@@ -268,9 +273,7 @@ class TargetClaims:
         if not chosen:
             raise exception.AllocationsUnknown(growing.claim.instance_uuid)
         mdev_uuid = model.normalise_uuid(chosen[0])
-        growing.take(
-            existing.get(mdev_uuid) or model.Mdev(mdev_uuid, mdev_type, parent)
-        )
+        growing.take(model.Mdev(mdev_uuid, mdev_type, parent))
 
     @contextlib.contextmanager
     def _creating(
@@ -299,10 +302,10 @@ class TargetClaims:
         if not claim.targets:
             return
         with contextlib.suppress(exception.MdevMigrateError):
-            undoing.await_mdevs(self._host, growing.created, self._limits)
+            self._host.await_mdevs(growing.created, self._limits)
         self._ends.give_up(claim)
         try:
-            with self._vgpu_lock():
+            with self._choosing():
                 self._remove_unclaimed(claim)
         except exception.MdevMigrateError as error:
             LOG.warning(
@@ -316,10 +319,7 @@ class TargetClaims:
 
         Runs under Nova's lock: a boot holds all that it has chosen.
         """
-        held = {
-            *self._host.inventory().assigned(),
-            *self._promises.by_mdev(),
-        }
+        held = self._promises.seen() or {}
         for target in claim.targets:
             if target.created and target.mdev.uuid not in held:
                 self._host.remove_mdev(target.mdev)
@@ -345,7 +345,7 @@ class TargetClaims:
                 break
         else:
             raise exception.ClaimLost(str(instance.uuid), self._host.name)
-        undoing.await_mdevs(self._host, uuids, self._limits)
+        self._host.await_mdevs(uuids, self._limits)
         if not self._ends.advance(claim, Step.MIGRATE):
             raise exception.ClaimLost(str(instance.uuid), self._host.name)
         MigrationLog(instance.uuid, claim.migration).prepared(uuids)
@@ -357,7 +357,7 @@ class TargetClaims:
         """
         if not self._providers.asked(allocations):
             return self._providers.allocate(allocations)
-        with self._vgpu_lock():
+        with self._choosing():
             self._ends.refresh()
             chosen = self._providers.allocate(allocations)
             self._promises.hold(chosen or ())

@@ -411,9 +411,12 @@ class TestRemoval:
         """An older binding: the mdev is left, and said."""
 
         class Bare:
-            pass
+            def __init__(self, name):
+                device = stock(name)
+                self.name, self.XMLDesc = device.name, device.XMLDesc
 
-        cloud.destination._host.device_lookup_by_name = lambda name: Bare()
+        stock = cloud.destination._host.device_lookup_by_name
+        cloud.destination._host.device_lookup_by_name = Bare
 
         self._undo(cloud)
 

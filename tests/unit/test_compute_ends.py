@@ -439,15 +439,13 @@ class TestLate:
         """So it is if it gives up while the mdevs are waited for."""
         which = standin.instance()
         host = claimed.destination.mdev_compute.host
-        inventory_of = host.inventory_of
+        await_mdevs = host.await_mdevs
 
-        def give_up(_uuids):
-            host.inventory_of = inventory_of
+        def give_up(uuids, limits):
+            await_mdevs(uuids, limits)
             claimed.roll_back(which, claimed.data)
-            return found
 
-        found = host.inventory()
-        host.inventory_of = give_up
+        monkeypatch.setattr(host, "await_mdevs", give_up)
 
         with pytest.raises(standin.Refused, match="claim-lost"):
             claimed.prepare(which, claimed.data)

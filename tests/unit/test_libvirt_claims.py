@@ -130,6 +130,16 @@ class TestWriting:
 
         assert host.claims.read().all == (later,)
 
+    def test_each_target_costs_one_call(self, host, simulated):
+        """They are found by one list, however many they are."""
+        host.claims.define(CLAIM, FORM)
+        before = len(simulated.calls)
+
+        host.claims.write(CLAIM)
+
+        names = [name for _, name in simulated.calls[before:]]
+        assert names == ["listAllDomains", "setMetadata", "setMetadata"]
+
     def test_a_lost_claim_is_not_written(self, host):
         """Its owner learns that somebody removed it."""
         with pytest.raises(exception.ClaimLost):
