@@ -169,6 +169,11 @@ class ComputeHost:
             " kill -9 $pid; done"
         )
 
+    def slow_down(self, server: str, mib_s: int) -> None:
+        """Limit the speed at which memory of a server's guest is sent."""
+        with self.connected() as connection:
+            connection.lookupByUUIDString(server).migrateSetMaxSpeed(mib_s, 0)
+
     def libvirtd(self, action: str) -> None:
         """Start, stop, kill, freeze or thaw the host's libvirtd."""
         self.run(f"/lab/libvirtd {action}")

@@ -205,6 +205,14 @@ class OpenStack:
         found = self._migrations(server)
         return next(each for each in found if each["id"] == number)
 
+    def running_migrations(self, server: str) -> list[int]:
+        """Return the numbers of those that are not over."""
+        return [
+            int(each["id"])
+            for each in self._migrations(server)
+            if each["status"] not in OVER
+        ]
+
     def end_of(self, server: str, number: int) -> str:
         """Wait until a migration is over and return how it ended."""
         return until(

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What fails on the way leaves the guest where it was, and nothing else.
 
-One guest stays for all of them, on host a: too busy to arrive by itself.
+One guest stays for all of them, on host a: too busy to arrive by itself at the
+speed that it is sent with.
 """
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from cloudlab.api import ApiError
 
 from tests.cloud.compute_host import ComputeHost
 from tests.cloud.openstack import OpenStack
@@ -18,6 +20,8 @@ from tests.lab.command import Command
 from tests.lab.hosts import until
 
 COPY_LIMIT_S = 600
+#: Less than a busy guest writes.
+SPEED_MIB_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Stay:
 
     def start(self) -> int:
         """Start a migration, wait until it copies, return its number."""
+        self.openstack.a.slow_down(self.server, SPEED_MIB_S)
         number = self.openstack.migrate(self.server, self.openstack.b)
         until(
             f"copy of the memory of {self.server}",
@@ -46,6 +51,14 @@ class Stay:
             COPY_LIMIT_S,
         )
         return number
+
+    def end(self) -> None:
+        """End what a test that failed has left on its way."""
+        openstack, server = self.openstack, self.server
+        for number in openstack.running_migrations(server):
+            with contextlib.suppress(ApiError):
+                openstack.abort(server, number)
+            openstack.end_of(server, number)
 
     def _copies(self, number: int) -> bool:
         found = self.openstack.migration(self.server, number)
@@ -91,10 +104,10 @@ def stay(
     a: ComputeHost,
     b: ComputeHost,
     servers: tuple[str, str],
-) -> Stay:
+) -> Iterator[Stay]:
     """Return the guest that stays, before a migration of it."""
     server, plain = servers
-    return Stay(
+    stay = Stay(
         openstack,
         server,
         plain,
@@ -102,6 +115,8 @@ def stay(
         b.mdevs(),
         openstack.allocations(server),
     )
+    yield stay
+    stay.end()
 
 
 def test_a_dead_qemu_of_the_destination(stay: Stay, b: ComputeHost) -> None:
@@ -114,9 +129,7 @@ def test_a_dead_qemu_of_the_destination(stay: Stay, b: ComputeHost) -> None:
     stay.see_undone(number)
 
 
-def test_an_abort(
-    stay: Stay, a: ComputeHost, b: ComputeHost, tmp_path: Path
-) -> None:
+def test_an_abort(stay: Stay, a: ComputeHost, b: ComputeHost) -> None:
     """Who aborts gets the guest back; nothing of it is an error.
 
     Until then the command shows Nova's claim, and whose it is.
@@ -124,7 +137,7 @@ def test_an_abort(
     mark = a.log_size()
     number = stay.start()
 
-    shown = Command(tmp_path).run("claims", "-c", b.client_uri)
+    shown = Command().run("claims", "-c", b.client_uri)
     stay.openstack.abort(stay.server, number)
 
     assert shown.status == 0, shown

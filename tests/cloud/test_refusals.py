@@ -59,7 +59,7 @@ def test_a_full_parent(
     see_refused(openstack, server, b, "too-few-mdevs")
 
 
-def test_another_type_of_the_same_class(
+def test_a_type_that_is_not_enabled(
     openstack: OpenStack,
     a: ComputeHost,
     b: ComputeHost,
@@ -78,6 +78,6 @@ def test_another_type_of_the_same_class(
         },
     )
     try:
-        see_refused(openstack, server, b, "provider-types-differ")
+        see_refused(openstack, server, b, "mdev-type-not-enabled")
     finally:
         openstack.restart_compute(b)

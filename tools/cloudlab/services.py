@@ -73,6 +73,8 @@ def start_api(name: str, settings: Settings, log: Path) -> Process:
             *("--die-on-term", "--virtualenv", environment),
             # Without it clients keep connections that are closed here.
             *("--add-header", "Connection: close"),
+            # A snapshot comes in parts, as quick as an emulated host is.
+            *("--chunked-input-limit", 2**26, "--chunked-input-timeout", 120),
             *("--pythonpath", ASSETS, "--buffer-size", 65535),
             *_application(environment, module),
         ],
