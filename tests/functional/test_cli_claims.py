@@ -500,6 +500,19 @@ class TestOthers:
         assert (answer.code, found["result"]) == (0, "passed")
         assert "the migration settles it first" in found["detail"]
 
+    def test_check_tells_of_a_claim_that_nova_ends(self, world, book):
+        """It refuses, as the migration would."""
+        world.add_guest({MDEV_1: "mtty-1"})
+        book.claim(Step.CREATE, INSTANCE, migration=builders.instance(7))
+
+        answer = world.run("check", "vm", "--to", world.there, "--json")
+
+        (found,) = (
+            c for c in answer.json["checks"] if c["name"] == "older-claim"
+        )
+        assert (answer.code, found["result"]) == (1, "refused")
+        assert found["code"] == "claim-held"
+
     def test_check_names_the_claims_of_others(self, world, book):
         """In one line."""
         world.add_guest({MDEV_1: "mtty-1"})

@@ -321,6 +321,20 @@ def test_long_round_is_no_stall():
     assert [advice.action for _, advice in told] == ["raise"]
 
 
+def test_link_that_stands_still_is_no_reason():
+    """A round that begins with less than all before it is let end."""
+    policy = Policy(Bounds(stall_timeout_s=None))
+    first = model.JobProgress(
+        data_total=8 << 30, data_remaining=1 << 30, iteration=1
+    )
+    second = replace(first, data_remaining=MIB, iteration=2)
+
+    told = [policy.look(first, 0.0)]
+    told += [policy.look(second, look * LOOK_S) for look in range(1, 100)]
+
+    assert set(told) == {None}
+
+
 def test_raised_limit_gets_its_time():
     """How long to go on counts from when the limit was raised last."""
     policy = Policy(Bounds(stall_timeout_s=5.0))

@@ -74,6 +74,14 @@ class TestTransport:
             transport.check_max_downtime(limit)
 
     @pytest.mark.parametrize(
+        "name", ["parallel", "switchover_bandwidth", "disks_port"]
+    )
+    def test_figures_out_of_bounds(self, name):
+        """Nothing is sent by no connection, at no speed, to no port."""
+        with pytest.raises(exception.OptionInvalid, match="more than 0"):
+            transport.Way(**{name: 0, "copy_storage": "all"}).check()
+
+    @pytest.mark.parametrize(
         "disks", [{"migrate_disks": ("vda",)}, {"disks_port": 49000}]
     )
     def test_disks_without_copying(self, disks):
