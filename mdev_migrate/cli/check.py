@@ -39,6 +39,7 @@ def command(
     /,
     guest: str,
     destinations: tuple[str, ...],
+    peer_uris: tuple[str, ...],
     **flags: Any,
 ) -> None:
     """Make every pre-check of a migration.
@@ -49,13 +50,18 @@ def command(
     Nothing is changed on either host, whatever others have left there.
     """
     session = Session.of(context)
+    peers = migration_options.one_each(destinations, peer_uris, "--peer-uri")
     how = migration_options.read(flags)
+    hows = [dataclasses.replace(how, peer_uri=peer) for peer in peers]
     if len(destinations) > 1:
-        found = [_find(session, guest, to, how) for to in destinations]
+        found = [
+            _find(session, guest, to, how)
+            for to, how in zip(destinations, hows, strict=True)
+        ]
         session.answer(_all_as_json(guest, found), lambda: _answer_all(found))
         session.end(context, _exit_code(found))
     with session.failing(as_json(guest)):
-        report = _check_one(session, guest, destinations[0], how)
+        report = _check_one(session, guest, destinations[0], hows[0])
     session.answer(as_json(guest, report), lambda: show(report))
     session.end_showing(context, allowed=report.allowed)
 

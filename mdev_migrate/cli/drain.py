@@ -206,7 +206,7 @@ class _Call:
         """
         uris = given.pop("destinations")
         peers, addresses = (
-            _one_each(context, uris, given.pop(name), option)
+            migration_options.one_each(uris, given.pop(name), option)
             for name, option in (
                 ("peer_uris", "--peer-uri"),
                 ("migrate_uris", "--migrate-uri"),
@@ -233,17 +233,6 @@ class _Call:
             for uri, peer, address in zip(uris, peers, addresses, strict=True)
         )
         return cls(targets, parallel=parallel, origins=origins, **own)
-
-
-def _one_each(
-    context: click.Context,
-    uris: Sequence[str],
-    given: Sequence[str],
-    option: str,
-) -> Sequence[str | None]:
-    if given and len(given) != len(uris):
-        raise click.UsageError(f"{option}: as often as --to", context)
-    return given or [None] * len(uris)
 
 
 def _look(session: Session, call: _Call) -> Plan:

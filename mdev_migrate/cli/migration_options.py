@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -100,7 +100,29 @@ def journeys(command: Decorated) -> Decorated:
             help="The destination, as this machine reaches it; again for "
             "each, to learn which could take the guest.",
         ),
+        click.option(
+            "--peer-uri",
+            "peer_uris",
+            metavar="URI",
+            type=WORD,
+            multiple=True,
+            help="The same host's libvirt, as the source's libvirt reaches "
+            "it; as often as --to, in the same order. Default: the URIs of "
+            "--to.",
+        ),
     )
+
+
+def one_each(
+    uris: Sequence[str], given: Sequence[str], option: str
+) -> Sequence[str | None]:
+    """Return what was given for each URI of ``--to``.
+
+    :raises click.UsageError: if it was not given as often.
+    """
+    if given and len(given) != len(uris):
+        raise click.UsageError(f"{option}: as often as --to")
+    return given or [None] * len(uris)
 
 
 def flags(command: Decorated) -> Decorated:
@@ -171,8 +193,8 @@ def budget(command: Decorated) -> Decorated:
     )
 
 
-def addresses(command: Decorated) -> Decorated:
-    """Say where the destination is for others than this machine."""
+def peer(command: Decorated) -> Decorated:
+    """Say where the destination is for the source's libvirt."""
     return decorate(
         command,
         click.option(
@@ -182,6 +204,14 @@ def addresses(command: Decorated) -> Decorated:
             help="The destination's libvirt, as the source's libvirt reaches "
             "it. Default: the URI of --to.",
         ),
+    )
+
+
+def addresses(command: Decorated) -> Decorated:
+    """Say where the destination is for others than this machine."""
+    return decorate(
+        command,
+        peer,
         click.option(
             "--migrate-uri",
             metavar="URI",

@@ -25,6 +25,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 @click.command("plan")
 @migration_options.journey
+@migration_options.peer
 @migration_options.flags
 @migration_options.budget
 @way_options.way

@@ -292,6 +292,27 @@ class TestPeer:
         assert refused["name"] == "peer-reachable"
         assert "no answer within 0.1 s" in refused["detail"]
 
+    @pytest.mark.parametrize("command", ["check", "plan"])
+    def test_by_another_address(self, world: World, command: str):
+        """Where the source reaches it otherwise, that can be said."""
+        world.add_guest()
+        journey = (command, "vm", "--to", world.there, "--json")
+
+        wrong = world.run(*journey, "--peer-uri", "qemu+tls://nowhere/system")
+        right = world.run(*journey, "--peer-uri", world.there)
+
+        assert (wrong.code, right.code) == (1, 0)
+
+    def test_as_often_as_destinations(self, world: World):
+        """One address for two hosts cannot be meant."""
+        answer = world.run(
+            *("check", "vm", "--to", world.there, "--to", world.here),
+            *("--peer-uri", world.there),
+        )
+
+        assert answer.code == 2
+        assert "--peer-uri: as often as --to" in answer.err
+
     def test_no_server_in_its_uri(self, world: World):
         """libvirt sees that before it looks at the guest, which is asked."""
         world.add_guest(blockers=["no VFIO migration"])

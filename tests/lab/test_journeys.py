@@ -133,7 +133,10 @@ def test_looking_tells_what_a_migration_would_do(
     guest = start("mtty-1", "mtty-2")
     (existing,) = b.make_mdevs("mtty-1")
     before = (a.inventory(), b.inventory())
-    journey = (guest.name, "-c", a.client_uri, "--to", b.client_uri)
+    journey = (
+        *(guest.name, "-c", a.client_uri, "--to", b.client_uri),
+        *("--peer-uri", b.peer_uri),
+    )
 
     check = command.run("check", *journey)
     plan = command.run("plan", *journey)

@@ -22,7 +22,8 @@ def refuse(a: LabHost, b: LabHost, command: Command) -> Refuse:
     def refuse(name: str, *, code: str, status: int = 1) -> Answer:
         before = (a.inventory(), b.inventory())
         check = command.run(
-            *("check", name, "-c", a.client_uri, "--to", b.client_uri)
+            *("check", name, "-c", a.client_uri, "--to", b.client_uri),
+            *("--peer-uri", b.peer_uri),
         )
         answer = command.run(
             *("migrate", name, "-c", a.client_uri, *b.towards)
