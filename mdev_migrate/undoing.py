@@ -68,14 +68,17 @@ def end_claim(  # noqa: PLR0913 - how, by name
     """
     if end is End.KEEP:
         return ()
-    deadline = time.monotonic() + (limits.busy_s if patient else 0)
     if unanswered:
-        _await_unanswered(host, claim, limits, deadline)
+        _await_unanswered(host, claim, limits)
     problems: Problems = ()
+    deadline = None
     for pause_s in limits.pauses():
         problems = _try(host, claim, end, busy)
         if not problems:
             break
+        if deadline is None:
+            # From here on, so that a slow first try is not the only one.
+            deadline = time.monotonic() + (limits.busy_s if patient else 0)
         if any(isinstance(p, exception.ClaimLost) for p in problems):
             break
         if time.monotonic() < deadline and not all_denied(problems):
@@ -129,9 +132,10 @@ def _do(
 
 
 def _await_unanswered(
-    host: MdevHost, claim: model.Claim, limits: Limits, deadline: float
+    host: MdevHost, claim: model.Claim, limits: Limits
 ) -> None:
     """Give mdevs that are being created the time to appear."""
+    deadline = time.monotonic() + limits.busy_s
     uuids = frozenset(t.mdev.uuid for t in claim.targets if t.created)
     while time.monotonic() < deadline:
         try:

@@ -14,7 +14,7 @@ from labhost import agent, bench, lab, monitor, needs, state, terminal
 from labhost.failure import LabError
 from labhost.layout import HOSTS, TOP, WorkFolder
 
-TEST_LIMIT_S = 1300
+TEST_LIMIT_S = 2200
 #: Instead of what suits tests that are over in no time.
 _PYTEST = (
     "--override-ini=addopts=-ra --strict-markers",
