@@ -14,13 +14,16 @@ class Proxy:
 
     :param delay_s: how long each piece is on its way, in either direction;
         any number of them are on their way at the same time.
+    :param port: where to listen; 0 for any.
     :ivar port: where it listens.
     """
 
-    def __init__(self, target: int, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, target: int, delay_s: float = 0.0, *, port: int = 0
+    ) -> None:
         self._target = target
         self._delay_s = delay_s
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -84,9 +87,11 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def open_to(target: int, delay_s: float = 0.0) -> Iterator[Proxy]:
+def open_to(
+    target: int, delay_s: float = 0.0, *, port: int = 0
+) -> Iterator[Proxy]:
     """Lend a way to a port of this machine; see :class:`Proxy`."""
-    proxy = Proxy(target, delay_s)
+    proxy = Proxy(target, delay_s, port=port)
     try:
         yield proxy
     finally:

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from tests.lab import guests, proxy
 from tests.lab.command import Command
 from tests.lab.hosts import PORTS, LabHost
-from tests.lab.scenes import BUSY, PATIENT, SLOW, Guest, Scene
+from tests.lab.scenes import BUSY, Guest, Scene
+
+#: It takes the better part of a minute, and comes to an end.
+ON_ITS_WAY = (
+    *("--bandwidth", "2"),
+    *("--downtime", "10000", "--max-downtime", "60000"),
+)
 
 
 def test_all_migrate_that_there_is_room_for(
@@ -62,7 +68,10 @@ def test_two_commands_for_one_guest(scene: Callable[..., Scene]) -> None:
 def test_the_owner_is_cut_off_while_the_guest_moves(
     scene: Callable[..., Scene],
 ) -> None:
-    """He is not heard, and his guest comes: nothing is undone before it."""
+    """He is not heard, and his guest comes: nothing is undone before it.
+
+    When he is let in again, he ends his migration as any other.
+    """
     set_up = scene(reused=True, **BUSY)
     a, b, name = set_up.a, set_up.b, set_up.guest.name
     recover = ("recover", "-c", b.client_uri, "--source", a.client_uri)
@@ -70,11 +79,12 @@ def test_the_owner_is_cut_off_while_the_guest_moves(
         uri = f"qemu+tcp://127.0.0.1:{way.port}/system"
         towards = [uri if word == b.client_uri else word for word in b.towards]
         running = set_up.command.start(
-            *("migrate", name, "-c", a.client_uri, *towards, *SLOW, *PATIENT)
+            *("migrate", name, "-c", a.client_uri, *towards, *ON_ITS_WAY)
         )
         set_up.wait_for_copy()
         way.close()
         meanwhile = set_up.command.run(*recover)
+    with proxy.open_to(b.port, port=way.port):
         answer = running.end()
 
     actions = [claim["action"] for claim in meanwhile.document["claims"]]
