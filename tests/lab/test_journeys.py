@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import libvirt
 import pytest
 
 from tests.lab.command import Answer, Command
@@ -11,7 +12,7 @@ from tests.lab.hosts import LabHost
 from tests.lab.scenes import Guest
 
 STEPS = [
-    *("check", "plan", "claim", "create", "prepare"),
+    *("connect", "check", "plan", "claim", "create", "prepare"),
     *("migrate", "verify", "release"),
 ]
 
@@ -123,6 +124,25 @@ def test_a_guest_without_mdevs_moves_plainly(
 
     assert (answer.status, answer.document["result"]) == (0, "migrated")
     assert answer.document["target_mdevs"] == {}
+    assert b.see_counting(guest.name, before) > before
+
+
+def test_a_paused_guest_stays_paused(
+    a: LabHost, b: LabHost, command: Command, start: Callable[..., Guest]
+) -> None:
+    """It goes on counting when somebody lets it."""
+    guest = start("mtty-1")
+    before = a.count(guest.name)
+    with a.connected() as connection:
+        connection.lookupByName(guest.name).suspend()
+
+    answer = migrate(command, guest, a, b)
+
+    assert answer.status == 0, answer
+    with b.connected() as connection:
+        domain = connection.lookupByName(guest.name)
+        assert domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
+        domain.resume()
     assert b.see_counting(guest.name, before) > before
 
 

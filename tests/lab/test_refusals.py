@@ -109,17 +109,6 @@ def test_the_guest_does_not_run(a: LabHost, refuse: Refuse) -> None:
     assert check.refusals == ["guest-not-running"]
 
 
-def test_the_guest_is_paused(
-    a: LabHost, start: Callable[..., Guest], refuse: Refuse
-) -> None:
-    """A paused guest does not run either."""
-    guest = start("mtty-1")
-    with a.connected() as connection:
-        connection.lookupByName(guest.name).suspend()
-
-    refuse(guest.name, code="guest-not-running")
-
-
 def test_there_is_no_such_guest(refuse: Refuse) -> None:
     """A guest that the source does not know is named in the answer."""
     check = refuse("no-such-guest", code="guest-not-found")
