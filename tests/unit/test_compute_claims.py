@@ -11,6 +11,20 @@ from tests import builders, standin
 ONE = builders.uuid(1)
 TYPES = {ONE: standin.TYPE}
 SPARE = builders.uuid(0xB0)
+OPTIONS = """
+<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>other</name>
+  <uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64'>hvm</type></os>
+  <devices/>
+  <qemu:commandline>
+    <qemu:arg value='-device'/>
+    <qemu:arg value='vfio-pci,sysfsdev=/sys/bus/mdev/devices/{mdev}'/>
+  </qemu:commandline>
+</domain>
+"""
 
 
 @pytest.fixture
@@ -510,3 +524,28 @@ class TestRecycling:
         assert (left.active, left.persistent) == (False, True)
         assert "could not be started" in caplog.text
         assert cloud.claimed() == {}
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_an_mdev_that_a_guest_has_by_an_option(cloud, running):
+    """It is another's, and libvirt keeps no book of it: no target."""
+    cloud.there.add_mdev(SPARE, standin.TYPE)
+    cloud.there.add_guest(
+        "other",
+        "bbbbbbbb-0000-4000-8000-000000000001",
+        xml=OPTIONS.format(mdev=SPARE),
+        running=running,
+    )
+
+    data = cloud.check(standin.instance(), types=TYPES)
+
+    assert SPARE not in data.target_mdevs.values()
+
+
+def test_an_mdev_that_nobody_has(cloud):
+    """It is the target."""
+    cloud.there.add_mdev(SPARE, standin.TYPE)
+
+    data = cloud.check(standin.instance(), types=TYPES)
+
+    assert data.target_mdevs == {ONE: SPARE}
