@@ -6,6 +6,8 @@ from __future__ import annotations
 import pytest
 
 from mdev_migrate import libvirt_host
+from mdev_migrate.workflow import settling
+from tests import builders, scenes
 from tests.functional.conftest import INSTANCE, MDEV_1, World
 
 SECOND = "bbbbbbbb-0000-4000-8000-000000000002"
@@ -91,3 +93,13 @@ def test_real_daemon():
     host = libvirt_host.LibvirtHost.open("test:///default")
 
     assert host.find_guest("1").name == "test"
+
+
+def test_nobody_is_looked_for_by_name():
+    """A guest that is named so is not the one that has the UUID."""
+    scene = scenes.Scene()
+    scene.there.add_guest(builders.INSTANCE, SECOND)
+
+    found = settling.find(scene.host(scene.there), builders.INSTANCE)
+
+    assert found is None
