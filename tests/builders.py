@@ -80,6 +80,24 @@ def guest(name: str = "vm", *mdevs: int, **facts: Any) -> model.Guest:
     )
 
 
+def guest_by_option(name: str, instance_uuid: str, mdev_uuid: str) -> str:
+    """Return the document of a guest that has an mdev by an option of QEMU."""
+    return f"""
+<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>{name}</name>
+  <uuid>{instance_uuid}</uuid>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64'>hvm</type></os>
+  <devices/>
+  <qemu:commandline>
+    <qemu:arg value='-device'/>
+    <qemu:arg value='vfio-pci,sysfsdev=/sys/bus/mdev/devices/{mdev_uuid}'/>
+  </qemu:commandline>
+</domain>
+"""
+
+
 def inventory(
     parents: Iterable[model.Parent] = (),
     mdevs: Iterable[model.Mdev] = (),

@@ -9,27 +9,10 @@ from __future__ import annotations
 import libvirt
 import pytest
 
+from tests import builders
 from tests.functional.conftest import MDEV_1, TARGET, World
 
 OTHER = "bbbbbbbb-0000-4000-8000-000000000001"
-DOCUMENT = """
-<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <name>{name}</name>
-  <uuid>{uuid}</uuid>
-  <memory unit='MiB'>64</memory>
-  <vcpu>1</vcpu>
-  <os><type arch='x86_64'>hvm</type></os>
-  <devices/>
-  <qemu:commandline>
-    <qemu:arg value='-device'/>
-    <qemu:arg value='vfio-pci,sysfsdev=/sys/bus/mdev/devices/{mdev}'/>
-  </qemu:commandline>
-</domain>
-"""
-
-
-def _document(name: str, mdev: str, uuid: str = OTHER) -> str:
-    return DOCUMENT.format(name=name, uuid=uuid, mdev=mdev)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -41,7 +24,10 @@ class TestOther:
         world.add_guest({MDEV_1: "mtty-1"})
         world.destination.add_mdev(TARGET, "mtty-1")
         world.destination.add_guest(
-            "other", OTHER, xml=_document("other", TARGET), running=running
+            "other",
+            OTHER,
+            xml=builders.guest_by_option("other", OTHER, TARGET),
+            running=running,
         )
 
         answer = world.run("migrate", "vm", "--to", world.there, "--json")
@@ -53,7 +39,10 @@ class TestOther:
         """A list says who holds it."""
         world.source.add_mdev(MDEV_1, "mtty-1")
         world.source.add_guest(
-            "other", OTHER, xml=_document("other", MDEV_1), running=running
+            "other",
+            OTHER,
+            xml=builders.guest_by_option("other", OTHER, MDEV_1),
+            running=running,
         )
 
         (mdev,) = world.run("list", "--json").json["mdevs"]
@@ -66,7 +55,9 @@ def test_inactive_document_only(world: World):
     world.add_guest({MDEV_1: "mtty-1"})
     world.destination.add_mdev(TARGET, "mtty-1")
     world.destination.add_guest("other", OTHER)
-    world.destination.open().defineXML(_document("other", TARGET))
+    world.destination.open().defineXML(
+        builders.guest_by_option("other", OTHER, TARGET)
+    )
 
     answer = world.run("migrate", "vm", "--to", world.there, "--json")
 
@@ -79,7 +70,7 @@ def test_inactive_document_only(world: World):
 def test_guest_that_leaves(world: World, command, only_inactive):
     """It is refused with a code, and not taken for one without mdevs."""
     world.source.add_mdev(MDEV_1, "mtty-1")
-    document = _document("vm", MDEV_1)
+    document = builders.guest_by_option("vm", OTHER, MDEV_1)
     if only_inactive:
         world.source.add_guest("vm", OTHER)
         world.source.open().defineXML(document)
@@ -107,7 +98,11 @@ class TestSimulation:
     def test_in_use(self, world: World):
         """Two guests cannot have it, and it cannot be destroyed."""
         world.source.add_mdev(MDEV_1, "mtty-1")
-        world.source.add_guest("other", OTHER, xml=_document("other", MDEV_1))
+        world.source.add_guest(
+            "other",
+            OTHER,
+            xml=builders.guest_by_option("other", OTHER, MDEV_1),
+        )
 
         with pytest.raises(libvirt.libvirtError, match="resource busy"):
             world.source.add_guest("vm", MDEV_1, [MDEV_1])
@@ -121,5 +116,7 @@ class TestSimulation:
         """A guest whose option names nothing does not start."""
         with pytest.raises(libvirt.libvirtError, match="No such file"):
             world.source.add_guest(
-                "other", OTHER, xml=_document("other", MDEV_1)
+                "other",
+                OTHER,
+                xml=builders.guest_by_option("other", OTHER, MDEV_1),
             )

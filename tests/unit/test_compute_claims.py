@@ -11,20 +11,7 @@ from tests import builders, standin
 ONE = builders.uuid(1)
 TYPES = {ONE: standin.TYPE}
 SPARE = builders.uuid(0xB0)
-OPTIONS = """
-<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <name>other</name>
-  <uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid>
-  <memory unit='MiB'>64</memory>
-  <vcpu>1</vcpu>
-  <os><type arch='x86_64'>hvm</type></os>
-  <devices/>
-  <qemu:commandline>
-    <qemu:arg value='-device'/>
-    <qemu:arg value='vfio-pci,sysfsdev=/sys/bus/mdev/devices/{mdev}'/>
-  </qemu:commandline>
-</domain>
-"""
+OTHER = "bbbbbbbb-0000-4000-8000-000000000001"
 
 
 @pytest.fixture
@@ -532,8 +519,8 @@ def test_an_mdev_that_a_guest_has_by_an_option(cloud, running):
     cloud.there.add_mdev(SPARE, standin.TYPE)
     cloud.there.add_guest(
         "other",
-        "bbbbbbbb-0000-4000-8000-000000000001",
-        xml=OPTIONS.format(mdev=SPARE),
+        OTHER,
+        xml=builders.guest_by_option("other", OTHER, SPARE),
         running=running,
     )
 
