@@ -23,6 +23,7 @@ extensions = [
     "pictures",
     "release_notes",
     "results_table",
+    "upstream_table",
 ]
 exclude_patterns = ["_build"]
 

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a Nova release's own tests with the mixin, and compare with stock.
 
-    tools/nova-test RELEASE --upstream [--record] [--fresh]
+    tools/nova-test RELEASE --upstream [--record] [--fresh] [SUITE...]
 
 A test must end as it does on the stock release, but for those that
 ``differences.ini`` lists with a reason: these must differ. How stock ends is
 kept in ``releases``, for the package versions that it was run with. What
 differs is tried once more, alone on both, before it counts.
 
-The release's environment keeps how all of them ended last, for who looks for
-the reason of a difference.
+A suite is a module of Nova's tests, or the beginning of some: unit.objects.
+The release's environment keeps how each test ended last, for who looks for the
+reason of a difference.
 """
 
 from __future__ import annotations
@@ -17,11 +18,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import contextlib
-import csv
 import dataclasses
-import datetime
-import hashlib
-import io
 import json
 import os
 import pathlib
@@ -31,42 +28,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from tests.upstream.outcomes import (
+    PREFIX,
+    SUITES,
+    Outcomes,
+    Suites,
+    cell,
+    count,
+    keep_last,
+    kept_stock,
+    record,
+    short,
+    status,
+)
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 DIFFERENCES = HERE / "differences.ini"
-KEPT = HERE / "releases"
-CONSTRAINTS = TOP / "tests" / "nova" / "constraints"
-TABLE = TOP / "docs" / "nova" / "upstream-tests.csv"
-#: Modules of tests, as far as a release has them.
-SUITES = (
-    "unit.virt.libvirt.test_driver",
-    "unit.virt.libvirt.test_migration",
-    "unit.objects.test_migrate_data",
-    "unit.compute.test_compute_mgr",
-    "functional.libvirt.test_vgpu",
-    "functional.libvirt.test_live_migration",
-    "functional.libvirt.test_numa_live_migration",
-    "functional.libvirt.test_evacuate",
-    "functional.compute.test_live_migration",
-)
-PREFIX = "nova.tests."
-#: How each test ended, and what it said, by its id.
-Outcomes = dict[str, dict[str, Any]]
-#: The ids of the tests of each suite.
-Suites = dict[str, list[str]]
-
-
-def _short(test: str) -> str:
-    return test.removeprefix(PREFIX)
-
-
-def status(outcomes: Outcomes, test: str) -> str:
-    """Return how a test ended."""
-    return str(outcomes[test]["status"])
 
 
 class Comparison(NamedTuple):
@@ -197,35 +178,11 @@ def _work(nova: Nova, kind: str, waiting: Any, outcomes: Outcomes) -> None:
                     print(f"  {len(outcomes)} done", flush=True)
 
 
-# What is kept of stock ----------------------------------------------------
-
-
-def made_for(release: str) -> str:
-    """Return what stock's outcomes depend on, besides the machine."""
-    constraints = (CONSTRAINTS / f"{release}.txt").read_text()
-    parts = "\0".join((release, constraints, *SUITES))
-    return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def kept_stock(nova: Nova, tests: Iterable[str]) -> Outcomes | None:
-    """Return how each test ended on stock, None if that is outdated.
-
-    It is kept here, or else in the environment of the release.
-    """
-    path = KEPT / f"{nova.release}.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    if found.get("made_for") == made_for(nova.release):
-        others = found["stock_others"]
-        return {
-            test: {"status": others.get(_short(test), "passed")}
-            for test in tests
-        }
-    path = nova.last
-    found = json.loads(path.read_text()) if path.exists() else {}
-    if found.get("made_for") == made_for(nova.release):
-        stock: Outcomes = found["outcomes"]
-        return stock
-    return None
+def chosen(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the suites whose names begin with one of some words, or all."""
+    if not words:
+        return SUITES
+    return tuple(each for each in SUITES if each.startswith(tuple(words)))
 
 
 def run_all(nova: Nova, tests: Sequence[str], workers: int) -> Outcomes:
@@ -233,69 +190,8 @@ def run_all(nova: Nova, tests: Sequence[str], workers: int) -> Outcomes:
     how = "on stock" if nova.stock else "with the mixin"
     print(f"{len(tests)} tests {how}: Nova {nova.release}", flush=True)
     outcomes = run_tests(nova, tests, workers)
-    found = {"made_for": made_for(nova.release), "outcomes": outcomes}
-    nova.last.write_text(json.dumps(found))
+    keep_last(nova.release, nova.last, outcomes)
     return outcomes
-
-
-def record(
-    release: str, suites: Suites, stock: Outcomes, ours: Outcomes
-) -> None:
-    """Keep a release's outcomes, and write the table of all of them."""
-    differing = [
-        each for each in ours if status(ours, each) != status(stock, each)
-    ]
-    found = {
-        "made_for": made_for(release),
-        "date": datetime.datetime.now(datetime.timezone.utc)
-        .date()
-        .isoformat(),
-        "stock": count(suites, stock),
-        "mixin": count(suites, ours),
-        "differing": count(suites, {each: ours[each] for each in differing}),
-        "stock_others": {
-            _short(test): status(stock, test)
-            for test in stock
-            if status(stock, test) != "passed"
-        },
-    }
-    KEPT.mkdir(exist_ok=True)
-    text = json.dumps(found, indent=1, sort_keys=True)
-    (KEPT / f"{release}.json").write_text(text + "\n")
-    TABLE.write_text(table())
-
-
-def count(suites: Suites, outcomes: Outcomes) -> dict[str, dict[str, int]]:
-    """Return how many tests of each suite ended how."""
-    return {
-        suite: dict(
-            Counter(status(outcomes, test) for test in ids if test in outcomes)
-        )
-        for suite, ids in suites.items()
-    }
-
-
-def table() -> str:
-    """Return a table of releases and suites: stock, and with the mixin."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["Release", "Tests", "Stock", "Mixin", "Differing", "Date"])
-    for path in sorted(KEPT.glob("*.json")):
-        found = json.loads(path.read_text())
-        for suite in SUITES:
-            if any(found["stock"][suite].values()):
-                cells = [
-                    _cell(found[key][suite]) for key in ("stock", "mixin")
-                ]
-                differing = sum(found["differing"][suite].values())
-                rows.writerow(
-                    [path.stem, suite, *cells, differing, found["date"]]
-                )
-    return text.getvalue()
-
-
-def _cell(found: dict[str, int]) -> str:
-    return ", ".join(f"{found[how]} {how}" for how in sorted(found))
 
 
 # The list of what differs -------------------------------------------------
@@ -326,16 +222,22 @@ def judge(ours: Outcomes, stock: Outcomes, listed: Iterable[str]) -> list[str]:
     ]
 
 
-def compare(mixed: Nova, *, fresh: bool, workers: int) -> Comparison:
-    """Run all tests with the mixin, and on stock if need be."""
+def compare(
+    mixed: Nova, names: Sequence[str], *, fresh: bool, workers: int
+) -> Comparison:
+    """Run the tests of suites with the mixin, and on stock if need be."""
     plain = dataclasses.replace(mixed, stock=True)
-    suites = list_tests(mixed, SUITES)
+    suites = list_tests(mixed, names)
     tests = [test for ids in suites.values() for test in ids]
-    stock = None if fresh else kept_stock(plain, tests)
+    stock = None if fresh else kept_stock(plain.release, tests, plain.last)
     if stock is None:
         stock = run_all(plain, tests, workers)
     ours = run_all(mixed, tests, workers)
-    listed = expected(mixed.release)
+    listed = {
+        test: reason
+        for test, reason in expected(mixed.release).items()
+        if short(test).startswith(tuple(f"{name}." for name in names))
+    }
     again = judge(ours, stock, listed)
     if again:
         print(f"{len(again)} once more, alone", flush=True)
@@ -366,27 +268,39 @@ def main() -> int:
         "--record", action="store_true", help="keep what came out, for docs"
     )
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help="of these modules alone"
+    )
     args = parser.parse_args()
+    names = chosen(args.suites)
+    if not names:
+        parser.error(f"no such suite; there are {', '.join(SUITES)}")
+    if args.record and names != SUITES:
+        parser.error("what is kept for docs is made of all suites")
     began = time.monotonic()
     found = compare(
         Nova(args.release, args.python, stock=False),
+        names,
         fresh=args.fresh,
         workers=args.workers,
     )
     for test in found.wrong:
-        print(f"\n{_short(test)}")
+        print(f"\n{short(test)}")
         print(f"  {status(found.stock, test)} on stock, otherwise with us:")
         print(_end(found.ours[test].get("text", "")))
     for test in found.gone:
-        print(f"\n{_short(test)} is listed, and this release has it not")
+        print(f"\n{short(test)} is listed, and this release has it not")
     stock, ours = (
         count(found.suites, each) for each in (found.stock, found.ours)
     )
-    for suite in SUITES:
-        print(f"{suite}: {_cell(stock[suite])}; mixin: {_cell(ours[suite])}")
-    wrong = len(found.wrong) + len(found.gone)
+    for suite in names:
+        print(f"{suite}: {cell(stock[suite])}; mixin: {cell(ours[suite])}")
+    wrong = [*found.wrong, *found.gone]
     seconds = time.monotonic() - began
-    print(f"Nova {args.release}: {wrong} not as listed, {seconds:.0f} s")
+    # Last of all, for who sees no more than the end of what was said.
+    print(f"Nova {args.release}: {len(wrong)} not as listed, {seconds:.0f} s")
+    for test in wrong:
+        print(f"FAILED  {short(test)}")
     if args.record and not wrong:
         record(args.release, found.suites, found.stock, found.ours)
     return 1 if wrong else 0
