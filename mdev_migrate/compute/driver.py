@@ -124,7 +124,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
 
         Stands in for Nova's own step of that name (29 and later).
         """
-        migration_uuid = getattr(migration, "uuid", None)
+        migration_uuid = objects.known(migration, "uuid")
         with self.mdev_compute.refusals(instance, migration_uuid):
             targets = self.mdev_compute.targets.claim(
                 instance, migrate_data, allocs, migration
@@ -219,10 +219,13 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         recover_method: Any,
         block_migration: Any,
         migrate_data: Any,
-        finish_event: Any,
-        disk_paths: Any,
+        *others: Any,
+        **named: Any,
     ) -> Any:
-        """Source: watch the migration; never pause or post-copy it."""
+        """Source: watch the migration; never pause or post-copy it.
+
+        What comes last has not the same names in all releases.
+        """
         monitored = None
         if objects.has_mdevs(migrate_data):
             uuid = str(instance.uuid)
@@ -243,8 +246,8 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
                 recover_method,
                 block_migration,
                 migrate_data,
-                finish_event,
-                disk_paths,
+                *others,
+                **named,
             )
         finally:
             if monitored is not None:

@@ -88,10 +88,21 @@ def received_source_mdev_types(migrate_data: Any) -> dict[str, str] | None:
     return None if types is None else wire.check_source_mdev_types(types)
 
 
+def known(record: Any, name: str) -> str | None:
+    """Return what a record of Nova's says, None if it does not.
+
+    There may be none, or one that is not whole and loads nothing.
+    """
+    try:
+        found = getattr(record, name, None)
+    except NotImplementedError:
+        return None
+    return None if found is None else str(found)
+
+
 def migration_uuid(migrate_data: Any) -> str | None:
     """Return which migration migrate data is about, None if unknown."""
-    found = getattr(field(migrate_data, "migration"), "uuid", None)
-    return None if found is None else str(found)
+    return known(field(migrate_data, "migration"), "uuid")
 
 
 def migration_log(instance: Any, migrate_data: Any) -> MigrationLog:

@@ -75,10 +75,10 @@ class TargetClaims:
         """
         types = objects.received_source_mdev_types(migrate_data)
         if not types:
-            source = getattr(migration, "source_compute", "source")
-            self._check_without_types(instance, allocations, str(source))
+            source = objects.known(migration, "source_compute") or "source"
+            self._check_without_types(instance, allocations, source)
             return None
-        if migration is None:
+        if objects.known(migration, "uuid") is None:
             raise exception.ComputeRpcPinned(str(instance.uuid))
         if not allocations:
             raise exception.AllocationsUnknown(str(instance.uuid))

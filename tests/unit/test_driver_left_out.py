@@ -5,7 +5,6 @@ Stock Nova does without a migration's record while the compute RPC is pinned,
 hands over other drivers' objects, and a UUID for an instance.
 """
 
-import inspect
 from types import SimpleNamespace
 
 import libvirt
@@ -126,22 +125,6 @@ class TestHandedOver:
 
         assert len(cloud.source.calls) == 1
 
-    @pytest.mark.parametrize("hook", HOOKS)
-    def test_by_name(self, cloud, plain, hook):
-        """Each argument may be named."""
-        data = standin.MigrateData(is_shared_instance_path=True)
-        method = getattr(cloud.source, hook)
-        known = {"DATA": data, "GUEST": _guest(cloud, plain)}
-        given = [None, plain, *(known.get(str(a), a) for a in HOOKS[hook])]
-        names = list(inspect.signature(method).parameters)
-        cloud.source.calls.clear()
-        cloud.source.failing.add(hook)
-
-        with pytest.raises(standin.StockError):
-            method(**dict(zip(names, given, strict=False)))
-
-        assert list(cloud.source.calls[0][1].values())[: len(given)] == given
-
     @pytest.mark.parametrize("allocated", [None, {}, {"rp": None}])
     @pytest.mark.parametrize("data", DATA)
     def test_step_with_nothing(self, allocated, data, kernel):
@@ -252,7 +235,3 @@ class TestPinned:
                 None,
                 standin.allocations(),
             )
-
-
-def _guest(cloud, which):
-    return cloud.source._host.get_guest(which)
