@@ -249,6 +249,22 @@ class Host(MdevHost, Protocol):
         """Limit how long a guest may stand still while it switches over."""
         ...
 
+    def max_bandwidth(self, instance_uuid: str) -> int:
+        """Return the bandwidth limit of a guest's migrations, in MiB/s.
+
+        A number that no link reaches stands for none.
+        """
+        ...
+
+    def set_max_bandwidth(
+        self, instance_uuid: str, bandwidth: int | None
+    ) -> None:
+        """Limit the bandwidth of a guest's migrations, under way or to come.
+
+        :param bandwidth: in MiB/s; None for no limit.
+        """
+        ...
+
     def migrate(self, instance_uuid: str, journey: Journey) -> None:
         """Migrate a guest away from here; return when it is there."""
         ...

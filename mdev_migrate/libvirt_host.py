@@ -23,7 +23,7 @@ from mdev_migrate import (
     libvirt_watch,
     model,
 )
-from mdev_migrate.core import cards, documents, nodedev_xml
+from mdev_migrate.core import cards, documents, nodedev_xml, transport
 from mdev_migrate.host import Journey
 from mdev_migrate.libvirt_errors import (
     DENIED,
@@ -694,6 +694,23 @@ class LibvirtHost:
             "virDomainMigrateSetMaxDowntime", instance_uuid
         ) as domain:
             domain.migrateSetMaxDowntime(downtime_ms, 0)
+
+    def max_bandwidth(self, instance_uuid: str) -> int:
+        """Return the bandwidth limit of a guest; see ``host.Host``."""
+        with self._domain(
+            "virDomainMigrateGetMaxSpeed", instance_uuid
+        ) as domain:
+            return int(domain.migrateGetMaxSpeed(0))
+
+    def set_max_bandwidth(
+        self, instance_uuid: str, bandwidth: int | None
+    ) -> None:
+        """Limit the bandwidth of a guest's migration; see ``host.Host``."""
+        limit = transport.MAX_BANDWIDTH if bandwidth is None else bandwidth
+        with self._domain(
+            "virDomainMigrateSetMaxSpeed", instance_uuid
+        ) as domain:
+            domain.migrateSetMaxSpeed(limit, 0)
 
     def migrate(self, instance_uuid: str, journey: Journey) -> None:
         """Migrate a guest away from here; see ``host.Host``."""

@@ -44,9 +44,17 @@ class Several:
             observer.progress(progress, elapsed_s)
 
     def downtime(self, advice: Advice) -> None:
-        """Hear that the downtime limit was raised, or does not do."""
+        """Hear what is done about the limits, or that they do not do."""
         for observer in self._observers:
             observer.downtime(advice)
+
+
+#: Which event a piece of advice is.
+_EVENTS = {
+    "raise": "limit-raised",
+    "lift": "bandwidth-lifted",
+    "say": "will-not-end",
+}
 
 
 def figures(job: model.JobProgress) -> dict[str, Any]:
@@ -94,9 +102,9 @@ class Events:
         self._write("progress", elapsed | figures(progress))
 
     def downtime(self, advice: Advice) -> None:
-        """Write that the downtime limit was raised, or does not do."""
+        """Write what is done about the limits, or that they do not do."""
         self._write(
-            "limit-raised" if advice.action == "raise" else "will-not-end",
+            _EVENTS[advice.action],
             {
                 "limit_ms": advice.limit_ms,
                 "needed_ms": advice.needed_ms,
@@ -144,7 +152,7 @@ class Recorder:
         self.looks.append((elapsed_s, progress))
 
     def downtime(self, advice: Advice) -> None:
-        """Keep that the downtime limit was raised, or does not do."""
+        """Keep what is done about the limits, or that they do not do."""
         self._note(advice.why)
 
     def _note(self, text: str) -> None:

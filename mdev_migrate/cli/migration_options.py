@@ -17,9 +17,6 @@ from mdev_migrate.workflow import Options
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-#: libvirt keeps a bandwidth as bytes in 64 bits with a sign.
-_MAX_BANDWIDTH = (2**63 - 1) // 2**20
-
 _FLAGS = {
     "unsafe": (transport.UNSAFE, "Migrate even if libvirt holds it unsafe."),
     "tls": (transport.TLS, "Encrypt what QEMU sends, with TLS."),
@@ -180,13 +177,13 @@ def budget(command: Decorated) -> Decorated:
         click.option(
             "--bandwidth",
             metavar="MIB_S",
-            type=click.IntRange(1, _MAX_BANDWIDTH),
+            type=click.IntRange(1, transport.MAX_BANDWIDTH),
             help="The most to send, in MiB/s. Default: no limit.",
         ),
         click.option(
             "--switchover-bandwidth",
             metavar="MIB_S",
-            type=click.IntRange(1, _MAX_BANDWIDTH),
+            type=click.IntRange(1, transport.MAX_BANDWIDTH),
             help="What there is for the last part, in MiB/s: QEMU reckons "
             "with it in place of what it measured (libvirt 11.1, QEMU 8.2).",
         ),

@@ -148,7 +148,7 @@ class Lines:
             self.show(describe(progress, elapsed_s))
 
     def downtime(self, advice: Advice) -> None:
-        """Tell that the downtime limit was raised, or does not do."""
+        """Tell what is done about the limits, or that they do not do."""
         if advice.action == "say":
             self.warn(advice.why)
         else:

@@ -12,6 +12,13 @@ before it raises the limit: to twice of what it was, or to what QEMU expects
 to need if that is more, and never above a ceiling. If the ceiling does not do,
 that is said, with what would; and after a while without coming nearer it is
 time to give up.
+
+A bandwidth limit can keep a guest that writes much from ending whatever its
+downtime limit is: memory uses up the bandwidth of each tenth of a second, so
+that devices which copy beforehand (``VFIO_MIGRATION_PRE_COPY``) never get
+their turn, and until the destination has their first bytes it does not let
+QEMU switch over (capability ``switchover-ack``; seen with QEMU 10.0). Then the
+bandwidth limit is lifted for a moment: QEMU sends the rest without it anyway.
 """
 
 from __future__ import annotations
@@ -31,7 +38,8 @@ CEILING_MS = 10_000
 STALL_TIMEOUT_S = 300.0
 #: A round comes nearer that begins with less than this share of the best.
 _NEARER = 0.9
-#: How many looks without coming nearer there are, at the least, to a step.
+#: How many looks without coming nearer there are, at the least, to a step;
+#: and rounds that might have been the last, to a lift of the bandwidth limit.
 PATIENCE = 8
 
 
@@ -79,14 +87,15 @@ class Bounds:
 class Advice:
     """What to do after a look at the job.
 
-    :ivar action: ``raise``: set the limit to ``limit_ms``. ``say``: tell
-        that it will not end. ``give-up``: abort the job.
+    :ivar action: ``raise``: set the limit to ``limit_ms``. ``lift``: take
+        the bandwidth limit away until the next look. ``say``: tell that it
+        will not end. ``give-up``: abort the job.
     :ivar limit_ms: the limit from now on.
     :ivar needed_ms: the one that would do; None if that is not known.
     :ivar why: for people.
     """
 
-    action: Literal["raise", "say", "give-up"]
+    action: Literal["raise", "lift", "say", "give-up"]
     limit_ms: int
     needed_ms: int | None
     why: str
@@ -97,20 +106,28 @@ class Policy:
 
     :param device_bytes: how much state the guest's devices may have, as far
         as that can be known beforehand.
+    :param bandwidth_limited: the job has a bandwidth limit.
     :ivar limit_ms: the limit now.
     """
 
     def __init__(
-        self, bounds: Bounds, *, device_bytes: int | None = None
+        self,
+        bounds: Bounds,
+        *,
+        device_bytes: int | None = None,
+        bandwidth_limited: bool = False,
     ) -> None:
         self.limit_ms = bounds.first_ms
         self._bounds = bounds
         self._device_bytes = device_bytes
+        self._bandwidth_limited = bandwidth_limited
         self._rounds = _Rounds()
         self._looks = 0
         self._raised_in: int | None = None
         self._said = False
         self._hopeful_at: float | None = None
+        self._fitting_round: int | None = None
+        self._fitting_rounds = 0
 
     def look(self, job: model.JobProgress, now_s: float) -> Advice | None:
         """Return what to do about the job as it is now.
@@ -126,6 +143,8 @@ class Policy:
             self._looks = 0 if nearer else self._looks + 1
             if nearer or (self._rounds.moving and not self._at_ceiling):
                 self._hopeful_at = now_s
+            if self._bandwidth_limited and self._is_held_up(job):
+                return self._lift()
             if self._is_due(job):
                 if not self._at_ceiling:
                     return self._raise(job, now_s)
@@ -140,7 +159,8 @@ class Policy:
 
     def _is_due(self, job: model.JobProgress) -> bool:
         """Tell whether a round has shown that the limit does not do."""
-        if self._looks < PATIENCE:
+        # What fits already may want nothing but its turn.
+        if self._looks < PATIENCE or 0 < self._fitting_rounds < PATIENCE:
             return False
         if job.iteration is None:
             return True
@@ -149,6 +169,28 @@ class Policy:
         return (
             job.iteration != self._raised_in
             or (job.downtime_ms or 0) > self._bounds.ceiling_ms
+        )
+
+    def _is_held_up(self, job: model.JobProgress) -> bool:
+        """Tell whether round after round could be the last, and is not."""
+        needed = needed_ms(job, self._device_bytes)
+        if needed is None or needed > self.limit_ms:
+            self._fitting_rounds = 0
+            return False
+        if job.iteration == self._fitting_round:
+            return False
+        self._fitting_round = job.iteration
+        self._fitting_rounds += 1
+        return self._fitting_rounds % PATIENCE == 0
+
+    def _lift(self) -> Advice:
+        return Advice(
+            "lift",
+            self.limit_ms,
+            None,
+            "bandwidth limit lifted for a moment: what remains fits the "
+            f"downtime limit of {self.limit_ms} ms, but beside memory the "
+            "devices do not get their turn",
         )
 
     def _raise(self, job: model.JobProgress, now_s: float) -> Advice:

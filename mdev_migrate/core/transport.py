@@ -44,6 +44,10 @@ WHY_CLOSED = {
 }
 _MIB = 2**20
 
+#: The largest bandwidth, in MiB/s, and libvirt's word for none: it keeps one
+#: as bytes in 64 bits with a sign (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
+MAX_BANDWIDTH = (2**63 - 1) // 2**20
+
 #: QEMU's MAX_MIGRATE_DOWNTIME, in milliseconds.
 MAX_DOWNTIME_MS = 2_000_000
 

@@ -30,11 +30,16 @@ _RUNNING_AGAIN = (
 )
 
 
+#: MiB/s: what libvirt takes for no limit (QEMU_DOMAIN_MIG_BANDWIDTH_MAX).
+MAX_SPEED = (2**63 - 1) // 2**20
+
+
 @dataclass(slots=True)
 class GuestState:
     """What libvirt's test driver does not keep of a guest.
 
     :ivar blockers: why QEMU will not migrate it.
+    :ivar max_speed: the bandwidth limit of its migrations, in MiB/s.
     :ivar migration: the migration that it is leaving by.
     :ivar completed: the statistics of its last finished job.
     :ivar incoming: its memory is still coming in; it does not run yet.
@@ -43,6 +48,7 @@ class GuestState:
 
     blockers: tuple[str, ...] = ()
     max_downtime_ms: int = DEFAULT_DOWNTIME_MS
+    max_speed: int = MAX_SPEED
     migration: "Migration | None" = None
     completed: dict[str, Any] = field(default_factory=dict)
     incoming: bool = False

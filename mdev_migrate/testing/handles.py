@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 from lxml import etree
 
-from mdev_migrate.testing import errors, markup, statistics, transfer
+from mdev_migrate.testing import (
+    errors,
+    guests,
+    markup,
+    statistics,
+    transfer,
+)
 from mdev_migrate.testing.link import remote, remote_unlocked
 
 if TYPE_CHECKING:
@@ -316,6 +322,38 @@ class SimulatedDomain:
         """Return the longest pause allowed, in milliseconds."""
         self._check_running()
         return self.host.guests.state(self._uuid).max_downtime_ms
+
+    @remote
+    def migrateSetMaxSpeed(  # noqa: N802
+        self,
+        bandwidth: int,
+        flags: int | None = 0,  # noqa: ARG002
+    ) -> int:
+        """Set the bandwidth limit, in MiB/s; a running job heeds it too."""
+        if not 0 <= bandwidth <= guests.MAX_SPEED:
+            raise errors.libvirt_error(
+                libvirt.VIR_ERR_OVERFLOW,
+                f"bandwidth must be less than {guests.MAX_SPEED + 1}",
+            )
+        self._check_running()
+        state = self.host.guests.state(self._uuid)
+        state.max_speed = bandwidth
+        if state.migration is not None:
+            state.migration.speed = bandwidth
+        self.host.group.wake_migrations()
+        return 0
+
+    @remote
+    def migrateGetMaxSpeed(  # noqa: N802
+        self,
+        flags: int | None = 0,  # noqa: ARG002
+    ) -> int:
+        """Return the bandwidth limit, in MiB/s: a running job's own."""
+        self._check_running()
+        state = self.host.guests.state(self._uuid)
+        if state.migration is not None:
+            return state.migration.speed
+        return state.max_speed
 
     @remote
     def jobStats(self, flags: int | None = 0) -> dict[str, Any]:  # noqa: N802

@@ -35,6 +35,9 @@ class SimulatedHost:
         does not know.
     :ivar required_downtime_ms: a migration from here goes on copying until
         the guest's downtime limit is at least this.
+    :ivar held_up_by_bandwidth: beside memory that is written to all the time,
+        devices do not get their turn while there is a bandwidth limit; see
+        :mod:`core.downtime`.
     :ivar memory_kib: how much memory it has.
     :ivar requests: what migrations from here were asked for, in order.
     """
@@ -57,6 +60,7 @@ class SimulatedHost:
         self.kernel_release = "6.12.0-amd64"
         self.open_mdevs: set[str] = set()
         self.required_downtime_ms = 0
+        self.held_up_by_bandwidth = False
         self.memory_kib = 256 << 20
         self.daemon_runs = True
         self.daemon_starts = 1

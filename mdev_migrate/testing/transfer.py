@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import libvirt
 
-from mdev_migrate.testing import abi, errors, statistics
+from mdev_migrate.testing import abi, errors, guests, statistics
 from mdev_migrate.testing.engine import Engine
 
 if TYPE_CHECKING:
@@ -182,6 +182,9 @@ class Migration:
         self._request = request
         self._guest = request.guest
         self._state = source.guests.state(self._guest)
+        self.speed = request.parameters.get("bandwidth") or (
+            self._state.max_speed
+        )
         self._peer: SimulatedHost | None = None
         self._starts: dict[str, int] = {}
         self._aborted = False
@@ -311,12 +314,13 @@ class Migration:
                 self._endless = False
 
     def _converged(self) -> bool:
-        needed = self._source.required_downtime_ms
-        with self._source.changing():
-            return (
-                self._state.max_downtime_ms >= needed
-                or self._obstacle() is not None
+        source = self._source
+        with source.changing():
+            fits = self._state.max_downtime_ms >= source.required_downtime_ms
+            held_up = (
+                source.held_up_by_bandwidth and self.speed < guests.MAX_SPEED
             )
+            return (fits and not held_up) or self._obstacle() is not None
 
     def _switch_over(self) -> None:
         guests = self._source.guests

@@ -410,9 +410,14 @@ class GuestMigration:
         policy = downtime.Policy(
             self._options.downtime_bounds,
             device_bytes=found.device_bytes if found else None,
+            bandwidth_limited=self._options.bandwidth is not None,
         )
         return DowntimeLimit(
-            self._source, report.guest.instance_uuid, policy, self._observer
+            self._source,
+            report.guest.instance_uuid,
+            policy,
+            self._observer,
+            self._options.bandwidth,
         )
 
     def _put_back(self, limit: DowntimeLimit) -> None:

@@ -136,7 +136,7 @@ class Observer(Protocol):
         ...
 
     def downtime(self, advice: downtime.Advice) -> None:
-        """Hear that the downtime limit was raised, or does not do."""
+        """Hear what is done about the limits, or that they do not do."""
         ...
 
 
@@ -153,7 +153,7 @@ class Silent:
         """Hear how far the migration job is."""
 
     def downtime(self, advice: downtime.Advice) -> None:
-        """Hear that the downtime limit was raised, or does not do."""
+        """Hear what is done about the limits, or that they do not do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from mdev_migrate import exception, model, testing
 from mdev_migrate.core import downtime
 from mdev_migrate.core.phases import Step
 from mdev_migrate.limits import Limits
+from mdev_migrate.testing import guests
 from mdev_migrate.workflow import GuestMigration, Options, Outcome
 from mdev_migrate.workflow.limit import DowntimeLimit
 from tests import builders, scenes
@@ -381,6 +382,10 @@ class _Hears(scenes.Silent):
     def __init__(self):
         self.advices = []
         self.limits = []
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
 
     def progress(self, progress, elapsed_s):
         self.limits.append(progress.limit_ms)
@@ -392,6 +397,70 @@ class _Hears(scenes.Silent):
 def _limit_of(scene):
     """Return the downtime limit that QEMU has, whoever asks."""
     return scene.here.guests.state(builders.INSTANCE).max_downtime_ms
+
+
+def test_devices_that_wait_for_bandwidth():
+    """The bandwidth limit is lifted for a moment, and then the guest goes."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.held_up_by_bandwidth = True
+    hears = _Hears()
+
+    outcome = scene.migrate(options=Options(bandwidth=2), observer=hears)
+
+    assert outcome.result == "migrated", outcome.error
+    assert [advice.action for advice in hears.advices] == ["lift"]
+
+
+@pytest.mark.parametrize("before", [guests.MAX_SPEED, 777])
+def test_bandwidth_limit_after_a_failure(before):
+    """Lifted or not: the one that there was holds again if the guest stays."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.held_up_by_bandwidth = True
+    state = scene.here.guests.state(builders.INSTANCE)
+    state.max_speed = before
+    stop = threading.Event()
+    held = []
+
+    class Stops(_Hears):
+        def progress(self, progress, elapsed_s):
+            held.append(state.migration.speed)
+
+        def downtime(self, advice):
+            # Not even without a limit does it end.
+            scene.here.required_downtime_ms = 20_000
+            super().downtime(advice)
+            if advice.action == "raise":
+                stop.set()
+
+    outcome = scene.migrate(
+        options=Options(bandwidth=2), observer=Stops(), stop=stop
+    )
+
+    scene.here.required_downtime_ms = 0
+    assert isinstance(outcome.error, exception.MigrationAborted)
+    assert set(held) == {2, guests.MAX_SPEED}
+    assert held.count(guests.MAX_SPEED) == 1
+    assert state.max_speed == before
+    scene.here.held_up_by_bandwidth = False
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_a_bandwidth_that_can_not_be_lifted():
+    """That is said, and the migration goes on."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.held_up_by_bandwidth = True
+    scene.group.faults.on(
+        "migrateSetMaxSpeed",
+        testing.fail(testing.libvirt_error(38, "monitor is busy")),
+        nth=1,
+    )
+    hears = _Hears()
+
+    outcome = scene.migrate(options=Options(bandwidth=2), observer=hears)
+
+    assert outcome.result == "migrated", outcome.error
+    assert hears.advices[-1].action == "lift"
+    assert any("bandwidth limit may not hold" in w for w in hears.warnings)
 
 
 def test_a_guest_that_never_fits_is_given_up():

@@ -28,6 +28,8 @@ class Copy:
     :ivar rate: bytes sent a second.
     :ivar dirtying: bytes of memory that the guest writes to a second.
     :ivar hot: bytes of memory that it writes to at all.
+    :ivar held_up: its devices do not get their turn beside what is a tenth of
+        a second of memory or more, unless the bandwidth limit is lifted.
     """
 
     memory: int
@@ -35,6 +37,7 @@ class Copy:
     dirtying: int = 0
     hot: int = 0
     device: int = 0
+    held_up: bool = False
     limit_ms: int = 0
     iteration: int = 1
     ended: bool = False
@@ -66,7 +69,9 @@ class Copy:
             self.dirtied = 0.0
             self.at_count = self.remaining
             self.iteration += 1
-            self.ended = self.remaining + self.device <= threshold
+            fits = self.remaining + self.device <= threshold
+            waits = self.held_up and self.remaining > self.rate / 10
+            self.ended = fits and not waits
 
     def seen(self) -> model.JobProgress:
         """Return what libvirt tells of it."""
@@ -94,6 +99,8 @@ def watch(
         if advice is not None:
             advices.append(advice)
             copy.limit_ms = advice.limit_ms
+            if advice.action == "lift":
+                copy.held_up = False
             if advice.action == "give-up":
                 return advices, now_s
     raise AssertionError(f"no end after {looks} looks: {copy}, {advices}")
@@ -155,6 +162,33 @@ class TestEveryGuest:
         advices, _ = watch(copy, Policy(Bounds(ceiling_ms=ceiling_ms)))
 
         assert copy.ended, advices
+
+    @given(copies(), st.integers(1, 2_000_000), st.booleans())
+    def test_ends_when_devices_are_held_up(self, copy, ceiling_ms, known):
+        """A bandwidth limit keeps no guest from ending that could."""
+        fits = int(0.95 * copy.rate * ceiling_ms / 1000)
+        copy.device = min(copy.device, fits)
+        copy = replace(
+            copy, hot=min(copy.hot, fits - copy.device), held_up=True
+        )
+        policy = Policy(
+            Bounds(ceiling_ms=ceiling_ms),
+            device_bytes=copy.device if known else None,
+            bandwidth_limited=True,
+        )
+
+        advices, _ = watch(copy, policy)
+
+        assert copy.ended, advices
+
+    @given(copies())
+    def test_lifts_no_bandwidth_limit_that_there_is_not(self, copy):
+        """Without one there is nothing to lift."""
+        copy.held_up = True
+
+        advices, _ = watch(copy, Policy(Bounds(stall_timeout_s=10.0)))
+
+        assert "lift" not in {advice.action for advice in advices}
 
     @given(copies(), st.floats(1, 60))
     @example(Copy(100 * MIB, MIB, 2 * MIB, 90 * MIB), 30.0)
@@ -238,6 +272,18 @@ def test_does_not_name_what_it_cannot_know():
 
     assert advices[-2].why.endswith("what would is not known")
     assert advices[-1].why.endswith("of 10000 ms")
+
+
+def test_a_bandwidth_limit_holds_while_memory_is_copied():
+    """It is lifted when round after round could be the last, not before."""
+    copy = Copy(96 * MIB, 2 * MIB, 16 * MIB, 2 * MIB, held_up=True)
+    policy = Policy(Bounds(begin_ms=10_000), bandwidth_limited=True)
+
+    advices, seconds = watch(copy, policy)
+
+    assert copy.ended
+    assert [a.action for a in advices] == ["lift"]
+    assert 38 < seconds < 50  # 80 MiB at 2 MiB/s, and eight looks.
 
 
 def test_goes_on_if_told_so():
