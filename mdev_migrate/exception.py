@@ -31,9 +31,11 @@
     |   |   |-- MdevctlMissing
     |   |-- TargetMdevGone
     |   |-- MigrationFailed
-    |   |   |-- MigrationDenied, TargetMdevTaken
+    |   |   |-- MigrationDenied, TargetMdevTaken, DefinitionNotMoved
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost, GuestStopped
+    |   |-- GuestStartedMeanwhile, DefinitionChanged
     |   |-- OutcomeUnknown       not rolled back, on purpose
+    |   |   |-- DefinitionUnknown
     |-- HostError
     |   |-- HostUnreachable, SourceNotNamed
     |   |-- MdevBusy, DocumentUnreadable
@@ -356,10 +358,22 @@ class GuestNotRunning(PreCheckError):
 
     guest: str
     host: str
+    stopped: str = ""
+
+    def __post_init__(self) -> None:
+        """Let nobody start a guest here that may run elsewhere."""
+        super().__post_init__()
+        if self.stopped == model.MIGRATED_AWAY:
+            self.hint = (
+                "do not start it here: it may run on the host that it was "
+                "migrated to, and started twice it ruins its disks. Look for "
+                "it there, and migrate it from there"
+            )
 
     def __str__(self) -> str:
+        how = f": it {self.stopped}" if self.stopped else ""
         return (
-            f"guest {self.guest} on {self.host} is not running; a live "
+            f"guest {self.guest} on {self.host} is not running{how}; a live "
             "migration needs a guest that runs, or that somebody paused"
         )
 
@@ -1180,6 +1194,27 @@ class TargetMdevTaken(MigrationFailed):
         return f"{super().__str__()} (target mdevs: {_join(self.uuids)})"
 
 
+class DefinitionNotMoved(MigrationFailed):
+    """The definition of a guest that is off could not be moved."""
+
+    code = "definition-not-moved"
+    hint = (
+        "the guest is off, and its definition is on the source as before; "
+        "the reason is libvirt's, see also the daemons' logs on both hosts"
+    )
+
+    def __post_init__(self) -> None:
+        """Hint at what to do about the reason, if it is known."""
+        super().__post_init__()
+        found = hints.find(hints.JOURNEYS, self.reason)
+        self.hint = type(self).hint
+        if found is not None:
+            self.hint = (
+                "the guest is off, and its definition is on the source as "
+                f"before; {found}"
+            )
+
+
 class MigrationDenied(MigrationFailed):
     """Access control stopped the migration; the guest stayed.
 
@@ -1218,25 +1253,104 @@ class MigrationAborted(MigrationError):
         return f"guest {self.guest}: migration aborted: {self.reason}"
 
 
+#: What to do about a guest that has left the source, by what became of it.
+_ARRIVED = {
+    "changed": (
+        "leave it running on the destination, and do not start it on the "
+        "source. Somebody changed its devices there meanwhile: compare 'virsh "
+        "dumpxml' with what it should have. What it has there is left as it is"
+    ),
+    "off": (
+        "start it on the destination when it is wanted, never on the source: "
+        "it had left that, and wrote to its disks on the destination last. "
+        "Its log there, in /var/log/libvirt/qemu, says how it ended; its "
+        "mdevs are kept for it"
+    ),
+    "forgotten": (
+        "whoever started it can start it anew, on one host only. It ended on "
+        "the destination: its log there, in /var/log/libvirt/qemu, says how. "
+        "What was made for it is removed"
+    ),
+    "gone": (
+        "look for it on your other hosts before you start it anywhere: "
+        "started twice it ruins its disks. Somebody moved it on, or stopped "
+        "and undefined it; its log on the destination, in "
+        "/var/log/libvirt/qemu, says how it ended there"
+    ),
+}
+
+
 @dataclass(eq=False)
 class GuestNotOnTargets(MigrationError):
-    """After the migration the guest does not have its target mdevs."""
+    """After the migration the guest does not have its target mdevs.
+
+    :ivar fate: what became of it there: "changed", "off", "forgotten" as
+        libvirt forgets one without a definition, or "gone".
+    """
 
     code = "guest-not-on-targets"
-    hint = (
-        "do not start it on the source: it has left it, and what it wrote "
-        "last it wrote on the destination. Look at it there, with 'virsh "
-        "domstate --reason', 'virsh dumpxml' and in its log in "
-        "/var/log/libvirt/qemu; what it has there is left as it is"
-    )
+    hint = _ARRIVED["changed"]
 
     guest: str
     host: str
     reason: str
+    fate: str = "changed"
+
+    def __post_init__(self) -> None:
+        """Say what is to be done about what became of it."""
+        super().__post_init__()
+        self.hint = _ARRIVED.get(self.fate, self.hint)
 
     def __str__(self) -> str:
         return (
             f"guest {self.guest} has arrived on {self.host}, but {self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class GuestStartedMeanwhile(MigrationError):
+    """Somebody started a guest while its definition was moved."""
+
+    code = "guest-started-meanwhile"
+    hint = (
+        "let it run where it is, and do not start it on the destination "
+        "meanwhile: started twice it ruins its disks. 'mdev-migrate migrate' "
+        "brings it there running, or shut it off: it is defined there alone"
+    )
+
+    guest: str
+    source: str
+    destination: str
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: somebody started it on {self.source} while "
+            f"its definition was moved to {self.destination}; it runs on "
+            f"{self.source}, and is defined and off on {self.destination}"
+        )
+
+
+@dataclass(eq=False)
+class DefinitionChanged(MigrationError):
+    """A definition that was moved names other mdevs than it was given."""
+
+    code = "definition-changed"
+    hint = (
+        "before the guest is started there, see with 'virsh dumpxml' whether "
+        "the mdevs that it names are meant. It is off, and defined on the "
+        "destination alone: nothing of it is lost"
+    )
+
+    guest: str
+    host: str
+    found: frozenset[str]
+    needed: frozenset[str]
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: its definition has arrived on {self.host}, "
+            f"where somebody changed its mdevs: {_join(self.found)} found, "
+            f"{_join(self.needed)} needed"
         )
 
 
@@ -1246,20 +1360,18 @@ class GuestLost(MigrationError):
 
     code = "guest-lost"
     hint = (
-        "nothing here stops a guest: it ended, or somebody stopped it or "
-        "moved it to another host. Look for it there first, for started twice "
-        "it ruins its disks; its logs in /var/log/libvirt/qemu on both hosts "
-        "say how it ended. What was prepared for it is undone"
+        "look for it with 'virsh list --all' on your other hosts before you "
+        "start it anywhere: somebody may have moved it, and started twice it "
+        "ruins its disks. If it runs nowhere, its logs on both hosts, in "
+        "/var/log/libvirt/qemu, say how it ended; then start it where it is "
+        "defined. What was prepared for it is undone"
     )
 
     guest: str
     reason: str
 
     def __str__(self) -> str:
-        return (
-            f"guest {self.guest} runs on neither host after its migration: "
-            f"{self.reason}"
-        )
+        return f"guest {self.guest} runs on neither host: {self.reason}"
 
 
 @dataclass(eq=False)
@@ -1306,10 +1418,11 @@ class OutcomeUnknown(MigrationError):
 
     code = "outcome-unknown"
     hint = (
-        "start it on neither host until you know, for started twice it ruins "
-        "its disks. If it runs it goes on: nothing was undone, and its target "
-        "mdevs are kept for it. 'virsh domstate' on both hosts tells where it "
-        "is; when both can be reached, 'mdev-migrate recover' clears up"
+        "start it on no host until you know where it is: started twice it "
+        "ruins its disks. If it runs it goes on: nothing was undone, and its "
+        "target mdevs are kept for it. 'virsh domstate' on both hosts tells "
+        "where it is; when both can be reached, 'mdev-migrate recover' clears "
+        "up"
     )
 
     guest: str
@@ -1317,8 +1430,25 @@ class OutcomeUnknown(MigrationError):
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest}: it is not known yet on which host it runs: "
+            f"guest {self.guest}: it is not known yet how its migration ends: "
             f"{self.reason}"
+        )
+
+
+class DefinitionUnknown(OutcomeUnknown):
+    """It is not known which host has the definition of a guest that is off."""
+
+    code = "definition-unknown"
+    hint = (
+        "the guest was off; start it on no host until you know which has it. "
+        "'virsh list --all' on both hosts tells; what its definition names "
+        "there is kept for it. If both have it, undefine it on one"
+    )
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: it is not known yet which host has its "
+            f"definition: {self.reason}"
         )
 
 

@@ -330,6 +330,12 @@ _WHERE = {
     exception.OutcomeUnknown.code: (
         "where it runs is not known, so nothing was undone"
     ),
+    exception.DefinitionUnknown.code: (
+        "which host has its definition is not known"
+    ),
+    exception.GuestStartedMeanwhile.code: (
+        "it runs on the source, and is defined on the destination alone"
+    ),
     exception.GuestLost.code: "it runs on neither host",
     exception.GuestStopped.code: (
         "it was stopped on the source, all else was undone"

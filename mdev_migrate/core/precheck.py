@@ -144,7 +144,7 @@ def check_running(guest: model.Guest, host: str) -> str:
         return f"guest {guest.name} is running on {host}"
     if guest.suspended:
         return f"guest {guest.name} is paused on {host}, and stays so"
-    raise exception.GuestNotRunning(guest.name, host)
+    raise exception.GuestNotRunning(guest.name, host, guest.stopped)
 
 
 def check_off(guest: model.Guest, host: str) -> str:

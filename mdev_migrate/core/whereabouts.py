@@ -43,6 +43,14 @@ def ended_on_the_way(reason: str) -> bool:
     return _ENDED.search(reason) is not None
 
 
+def ended_here(guest: model.Guest | None) -> bool:
+    """Tell whether a guest ended on a host, and did not leave it.
+
+    One that was migrated away is shut off there too, and may run elsewhere.
+    """
+    return guest is not None and guest.stopped not in ("", model.MIGRATED_AWAY)
+
+
 def describe(guest: model.Guest | None, host: str) -> str:
     """Return in words what a host knows of a guest that is not active."""
     if guest is None:
@@ -51,16 +59,21 @@ def describe(guest: model.Guest | None, host: str) -> str:
     return f"on {host} it is shut off{how}"
 
 
-def describe_arrived(guest: model.Guest | None, *, transient: bool) -> str:
+def describe_arrived(
+    guest: model.Guest | None, *, transient: bool
+) -> tuple[str, str]:
     """Return in words what has become of a guest where it had arrived.
 
     :param transient: it has no definition.
+    :returns: that, and its fate as ``GuestNotOnTargets`` names it.
     """
     if guest is not None:
         how = f": it {guest.stopped}" if guest.stopped else ""
-        return f"it is shut off there now{how}"
+        return f"it is shut off there now{how}", "off"
     gone = "it is not there any more"
-    return f"{gone}: {_FORGOTTEN}" if transient else gone
+    if transient:
+        return f"{gone}: {_FORGOTTEN}", "forgotten"
+    return f"{gone}, nor is its definition", "gone"
 
 
 def tell(

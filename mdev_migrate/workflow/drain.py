@@ -41,6 +41,8 @@ _ONCE = (
 _GONE = (
     exception.OutcomeUnknown,
     exception.GuestNotOnTargets,
+    exception.GuestStartedMeanwhile,
+    exception.DefinitionChanged,
     exception.GuestLost,
 )
 

@@ -348,13 +348,16 @@ class GuestMigration:
     ) -> Journey:
         """Rewrite the guest's documents and set its downtime limit.
 
-        :raises GuestStopped: if it was shut off since it was looked at.
+        :raises GuestStopped: if it was shut off since it was looked at;
+            GuestLost if it is not known why it is not active.
         """
         self._enter(Step.PREPARE)
         try:
             return self._make_journey(report, claim, targets, limit)
-        except exception.LibvirtFailed:
-            settling.refuse_stopped(self._source, report.guest)
+        except exception.LibvirtFailed as error:
+            settling.refuse_lost(
+                self._source, self._there, report.guest, error
+            )
             raise
 
     def _make_journey(

@@ -168,6 +168,7 @@ class Recovery:
             self._host,
             uuid,
             self._limits,
+            name=claim.subject,
             abort=self._abort,
             # Whoever had it sent may have been killed a moment ago.
             doubt_s=lambda: self._limits.stable_s,

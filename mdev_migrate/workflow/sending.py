@@ -94,17 +94,14 @@ class Sending:
         return reason
 
     def _find_out(self, job: Job) -> Whereabouts:
-        guest = self._guest
-        try:
-            return settling.find_out(
-                self._source,
-                self._there,
-                guest.instance_uuid,
-                self._limits,
-                doubt_s=job.doubt_s,
-            )
-        except exception.OutcomeUnknown as error:
-            raise exception.OutcomeUnknown(guest.name, error.reason) from error
+        return settling.find_out(
+            self._source,
+            self._there,
+            self._guest.instance_uuid,
+            self._limits,
+            name=self._guest.name,
+            doubt_s=job.doubt_s,
+        )
 
     def _failure(self, job: Job) -> exception.MigrationFailed:
         """Return how a migration job failed whose guest stayed."""
@@ -148,7 +145,7 @@ class Sending:
             raise exception.GuestNotOnTargets(
                 self._guest.name,
                 host.uri,
-                whereabouts.describe_arrived(
+                *whereabouts.describe_arrived(
                     there, transient=not self._guest.persistent
                 ),
             )

@@ -88,10 +88,14 @@ def explain_loss(
     :param guest: as it was before.
     :param reason: what libvirt said of its migration.
     """
-    here, there = (
-        _look(host, guest.instance_uuid) for host in (source, destination)
-    )
-    if here is not None and here.stopped not in ("", model.MIGRATED_AWAY):
+    why = f"why its migration ended: {reason}"
+    try:
+        here, there = (
+            find(host, guest.instance_uuid) for host in (source, destination)
+        )
+    except exception.MdevMigrateError as error:
+        return exception.GuestLost(guest.name, f"{error}; {why}")
+    if here is not None and whereabouts.ended_here(here):
         return exception.GuestStopped(guest.name, source.uri, here.stopped)
     if here is None and whereabouts.ended_on_the_way(reason):
         return exception.GuestStopped(
@@ -101,38 +105,26 @@ def explain_loss(
         whereabouts.describe(found, host.uri)
         for found, host in ((here, source), (there, destination))
     ]
-    said.append(f"why its migration ended: {reason}")
-    return exception.GuestLost(guest.name, "; ".join(said))
+    return exception.GuestLost(guest.name, "; ".join((*said, why)))
 
 
-def refuse_stopped(source: Host, guest: model.Guest) -> None:
+def refuse_lost(
+    source: Host,
+    destination: Host,
+    guest: model.Guest,
+    error: exception.LibvirtFailed,
+) -> None:
     """See whether a guest that was not sent yet is still active.
 
-    :raises GuestStopped: if it is shut off.
+    :param error: why that is asked.
+    :raises GuestStopped: if it was shut off, and GuestLost if why it is not
+        active is not known.
     """
-    here = _look(source, guest.instance_uuid)
-    if here is not None and here.stopped:
-        raise exception.GuestStopped(guest.name, source.uri, here.stopped)
-
-
-def _look(host: Host, instance_uuid: str) -> model.Guest | None:
-    """Return a guest, None also if the host cannot be asked any more."""
+    found = None
     with contextlib.suppress(exception.MdevMigrateError):
-        return find(host, instance_uuid)
-    return None
-
-
-def find_arrived(
-    source: Host, destination: Host, instance_uuid: str
-) -> Whereabouts:
-    """Look once; only of a guest that has arrived that tells enough.
-
-    :raises OutcomeUnknown: if it has not.
-    """
-    found = tell(source, destination, instance_uuid)
-    if found is not Whereabouts.ARRIVED:
-        raise exception.OutcomeUnknown(instance_uuid, f"it {found.value}")
-    return found
+        found = tell(source, destination, guest.instance_uuid)
+    if found is Whereabouts.NOWHERE:
+        raise explain_loss(source, destination, guest, error.reason) from error
 
 
 def find_out(  # noqa: PLR0913 - how, by name
@@ -141,11 +133,13 @@ def find_out(  # noqa: PLR0913 - how, by name
     instance_uuid: str,
     limits: Limits,
     *,
+    name: str,
     abort: bool = True,
     doubt_s: Callable[[], float],
 ) -> Whereabouts:
     """Ask both hosts until the guest is found to move no more.
 
+    :param name: the guest's, for texts.
     :param abort: abort a job that may still be running.
     :param doubt_s: returns for how long a guest must be seen not to move:
         its source may have been told to send it, and not have begun. Zero
@@ -160,7 +154,7 @@ def find_out(  # noqa: PLR0913 - how, by name
         answered = doubt == 0
         try:
             found = tell(source, destination, instance_uuid, answered=answered)
-            reason = f"it {found.value}"
+            reason = f"when asked last, it {found.value}"
         except exception.MdevMigrateError as error:
             found, reason = None, str(error)
         if found is not seen:
@@ -172,7 +166,7 @@ def find_out(  # noqa: PLR0913 - how, by name
             with contextlib.suppress(exception.MdevMigrateError):
                 source.abort(instance_uuid)
         if math.isinf(doubtful) and time.monotonic() > deadline:
-            raise exception.OutcomeUnknown(instance_uuid, reason)
+            raise exception.OutcomeUnknown(name, reason)
         time.sleep(limits.poll_s)
 
 

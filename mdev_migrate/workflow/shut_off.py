@@ -177,8 +177,9 @@ class DefinitionMove:
     ) -> None:
         """See which host has the definition after an error.
 
-        :raises MigrationFailed: if it is the source.
-        :raises OutcomeUnknown: if it cannot be told.
+        :raises DefinitionNotMoved: if it is the source.
+        :raises DefinitionUnknown: if it cannot be told.
+        :raises GuestStarted: if somebody started the guest, which stayed.
         """
         try:
             if isinstance(error, exception.HostUnreachable):
@@ -188,11 +189,18 @@ class DefinitionMove:
                 for host in (self._source, self._there)
             )
         except exception.MdevMigrateError as unknown:
-            raise exception.OutcomeUnknown(guest.name, str(unknown)) from error
-        if here is None and there is not None:
+            raise exception.DefinitionUnknown(
+                guest.name, str(unknown)
+            ) from error
+        if there is not None and (here is None or not here.persistent):
             self._warn(f"the definition arrived in spite of: {error}")
             return
-        raise exception.MigrationFailed(
+        if here is None:
+            raise exception.DefinitionUnknown(
+                guest.name, f"neither has it any more, after: {error}"
+            ) from error
+        precheck.check_off(here, self._source.uri)
+        raise exception.DefinitionNotMoved(
             guest.name,
             self._source.uri,
             self._there.uri,
@@ -207,22 +215,16 @@ class DefinitionMove:
         guest = report.guest
         here = settling.find(self._source, guest.instance_uuid)
         if here is not None and here.active:
-            raise exception.GuestNotOnTargets(
-                guest.name,
-                self._there.uri,
-                f"it was started meanwhile on {self._source.uri}, and runs "
-                "there",
+            raise exception.GuestStartedMeanwhile(
+                guest.name, self._source.uri, self._there.uri
             )
         found = guest_xml.named_mdevs(
             self._there.inactive_xml(guest.instance_uuid)
         )
         planned = frozenset(report.inactive_mdevs(targets).values())
         if found != planned:
-            raise exception.GuestNotOnTargets(
-                guest.name,
-                self._there.uri,
-                f"its XML names the mdevs {sorted(found)}, {sorted(planned)} "
-                "were planned",
+            raise exception.DefinitionChanged(
+                guest.name, self._there.uri, found, planned
             )
         define = pairing.to_define(report.wanted, claim.mdevs)
         for text in durable.keep(

@@ -145,30 +145,117 @@ def test_moved_away_by_somebody_who_kept_its_definition():
 
     assert isinstance(outcome.error, exception.GuestLost)
     assert "is shut off: it was migrated away" in _text(outcome)
-    assert "another host" in _text(outcome)
+    assert "look for it" in _text(outcome)
+
+
+class _At(scenes.Silent):
+    """Does something when a step begins."""
+
+    def __init__(self, step: str, act: Callable[[], Any]) -> None:
+        self._step, self._act = step, act
+
+    def step(self, step: Any, detail: str) -> None:
+        if step.value == self._step:
+            self._act()
+
+
+def _move_on(scene: scenes.Scene, host: testing.SimulatedHost) -> None:
+    """Let somebody else move the guest to a third host, and leave a rest."""
+    third = scene.group.add_host("host-c", [testing.MttyParent()])
+    host.open().lookupByName("vm").migrateToURI3(
+        third.uris[0],
+        {},
+        libvirt.VIR_MIGRATE_LIVE
+        | libvirt.VIR_MIGRATE_PEER2PEER
+        | libvirt.VIR_MIGRATE_PERSIST_DEST,
+    )
+
+
+def test_moved_away_before_it_is_sent():
+    """Nobody is told to start it: it runs elsewhere."""
+    scene = scenes.Scene(())
+
+    outcome = scene.migrate(
+        observer=_At("prepare", lambda: _move_on(scene, scene.here))
+    )
+
+    assert isinstance(outcome.error, exception.GuestLost)
+    assert "is shut off: it was migrated away" in _text(outcome)
+    assert "look for it" in _text(outcome)
+    assert (scene.claims(), scene.where()) == ((), ["host-c"])
+
+
+def test_moved_away_before_it_is_looked_at():
+    """A refusal does not tell to start it, either."""
+    scene = scenes.Scene(())
+    _move_on(scene, scene.here)
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.GuestNotRunning)
+    assert "is not running: it was migrated away" in _text(outcome)
+    assert "do not start it here" in _text(outcome)
+    assert "start the guest" not in _text(outcome)
+
+
+@pytest.mark.parametrize("step", ["claim", "prepare"])
+@pytest.mark.parametrize("persistent", [True, False])
+def test_stopped_before_it_is_sent(step, persistent):
+    """Its user did that: nothing of libvirt's has failed."""
+    scene = scenes.Scene(["mtty-1"], persistent=persistent)
+
+    outcome = scene.migrate(observer=_At(step, lambda: _stop(scene)))
+
+    kinds = {
+        True: exception.GuestStopped,
+        False: (exception.GuestLost, exception.GuestNotFound),
+    }
+    assert isinstance(outcome.error, kinds[persistent])
+    assert (scene.claims(), scene.there.mdevs()) == ((), {})
+
+
+def _end_there(scene: scenes.Scene) -> None:
+    scene.there.open().lookupByName("vm").destroy()
+
+
+def _undefine_there(scene: scenes.Scene) -> None:
+    _end_there(scene)
+    scene.there.open().lookupByName("vm").undefine()
 
 
 @pytest.mark.parametrize(
-    ("persistent", "words"),
+    ("persistent", "act", "words", "deed"),
     [
-        (True, "it is shut off there now: it was stopped by force"),
-        (False, "it is not there any more: it had no definition"),
+        (
+            True,
+            _end_there,
+            "it is shut off there now: it was stopped by force",
+            "start it on the destination when it is wanted",
+        ),
+        (
+            False,
+            _end_there,
+            "it is not there any more: it had no definition",
+            "whoever started it can start it anew",
+        ),
+        (
+            True,
+            _undefine_there,
+            "it is not there any more, nor is its definition",
+            "look for it on your other hosts before you start it anywhere",
+        ),
     ],
 )
-def test_right_after_arrival(persistent, words):
-    """It has left the source; how it ended is said."""
+def test_right_after_arrival(persistent, act, words, deed):
+    """It has left the source; how it ended is said, and what to do."""
     scene = scenes.Scene(["mtty-1"], persistent=persistent)
 
-    class AtVerify(scenes.Silent):
-        def step(self, step: Any, detail: str) -> None:
-            if step.value == "verify":
-                scene.there.open().lookupByName("vm").destroy()
-
-    outcome = scene.migrate(observer=AtVerify())
+    outcome = scene.migrate(observer=_At("verify", lambda: act(scene)))
 
     assert isinstance(outcome.error, exception.GuestNotOnTargets)
     assert "has arrived on qemu+tls://host-b" in _text(outcome)
     assert words in _text(outcome)
-    assert "do not start it on the source" in _text(outcome)
+    assert outcome.error.hint.startswith(deed)
     # A definition holds its mdev; without one nobody does.
-    assert len(scene.there.mdevs()) == persistent
+    defined = act is _end_there and persistent
+    assert len(scene.there.mdevs()) == defined

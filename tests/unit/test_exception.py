@@ -48,7 +48,7 @@ FACTS = {
     "move": "fly",
 }
 #: Facts that an error's text need not show.
-UNSHOWN = {"operation", "number", "host_uuid", "defined"}
+UNSHOWN = {"operation", "number", "host_uuid", "defined", "fate"}
 
 
 def _subclasses(kind):
@@ -79,6 +79,9 @@ def _facts(kind):
         facts["needed"] = model.Version(8, 6, 0)
     if kind in (exception.KernelUnknown, exception.VendorKernelUnknown):
         facts["needed"] = model.Version(5, 18, 0)
+    if kind is exception.DefinitionChanged:
+        facts["found"] = frozenset({builders.uuid(8)})
+        facts["needed"] = frozenset({builders.uuid(9)})
     if kind in (exception.DeviceApiMissing, exception.MdevTypeDiffers):
         facts["found"] = frozenset({"vfio-ccw"})
     if kind in (exception.ProviderTypesDiffer, exception.GuestShortOfMdevs):
