@@ -333,11 +333,14 @@ class StrangeClaim:
 
     :ivar mdevs: UUIDs that it keeps others from: the one of its name, and
         those of its hostdevs.
+    :ivar domain_uuid: by which the owner of a claim knows his own that was
+        damaged.
     """
 
     name: str
     reason: str
     mdevs: frozenset[str] = frozenset()
+    domain_uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,13 +379,15 @@ class Claims:
         )
         return Claims(sure, self.strange).held()
 
-    def held(self, besides: str = "") -> tuple[Mdev, ...]:
+    def held(self, besides: Claim | None = None) -> tuple[Mdev, ...]:
         """Return every mdev that is claimed, or kept by what is strange.
 
-        :param besides: token of a claim that does not count.
+        :param besides: a claim that does not count, be it damaged by now.
         """
-        claimed = (c.mdevs for c in self.all if c.token != besides)
-        kept = (each.mdevs for each in self.strange)
+        token = besides.token if besides else None
+        own = {t.domain_uuid for t in besides.targets} if besides else ()
+        claimed = (c.mdevs for c in self.all if c.token != token)
+        kept = (s.mdevs for s in self.strange if s.domain_uuid not in own)
         return (
             *(mdev for mdevs in claimed for mdev in mdevs),
             *(Mdev(uuid, "", "") for uuids in kept for uuid in sorted(uuids)),
@@ -408,17 +413,18 @@ class Inventory:
     unreadable: tuple[Unreadable, ...] = ()
     claims: Claims = Claims()
 
-    def without_definition(self, instance_uuid: str) -> Inventory:
+    def without_definition(self, *instance_uuids: str) -> Inventory:
         """Return the same without a guest's own definition, left shut off.
 
-        By an earlier stay: what it holds, it holds for that guest.
+        By an earlier stay: what it holds, it holds for that guest. So does a
+        domain of its claim that was damaged, and is taken for a guest's.
         """
         return replace(
             self,
             guests=tuple(
                 guest
                 for guest in self.guests
-                if guest.active or guest.instance_uuid != instance_uuid
+                if guest.active or guest.instance_uuid not in instance_uuids
             ),
         )
 

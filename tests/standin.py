@@ -800,6 +800,18 @@ class Cloud:
             if claim_xml.is_named_so(domain.name()):
                 domain.undefine()
 
+    def damage_claims(self) -> None:
+        """Take out of the claims whose they are."""
+        for domain in self.there.open().listAllDomains():
+            if claim_xml.is_named_so(domain.name()):
+                domain.setMetadata(
+                    libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                    None,
+                    claim_xml.KEY,
+                    claim_xml.NAMESPACE,
+                    libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+                )
+
     def over(self, number: int = 1, destination: str | None = None) -> None:
         """Let a migration be over, or go to another destination."""
         status = "running" if destination else "over"

@@ -166,7 +166,7 @@ def holder(
         incoming half, about to be killed.
     """
     guest = inventory.assigned().get(mdev_uuid)
-    others = {mdev.uuid for mdev in inventory.claims.held(claim.token)}
+    others = {mdev.uuid for mdev in inventory.claims.held(claim)}
     if mdev_uuid in others:
         return Holder.OTHER
     if guest is None:
@@ -190,6 +190,8 @@ def deeds(
     """
     told = {}
     arrived = end is End.HAND_OVER
+    domains = [target.domain_uuid for target in claim.targets]
+    inventory = inventory.without_definition(*domains)
     # A definition that the guest had left there names what was there before.
     before = inventory.without_definition(claim.instance_uuid)
     for target in claim.targets:
@@ -223,7 +225,7 @@ def may_recycle(
 
     :param claims: read after it was seen that nobody has the mdev open.
     """
-    if target.mdev.uuid in {mdev.uuid for mdev in claims.held(claim.token)}:
+    if target.mdev.uuid in {mdev.uuid for mdev in claims.held(claim)}:
         return False
     # An owner need not find his claim: somebody may have undefined it.
     there = (each.token for each in claims.all)

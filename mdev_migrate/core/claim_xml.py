@@ -260,7 +260,9 @@ def _strange(domain: Domain, reason: str) -> model.StrangeClaim:
     if len(domain.text) <= _LONGEST:
         with contextlib.suppress(exception.XmlMalformed):
             kept |= guest_xml.named_mdevs(domain.text)
-    return model.StrangeClaim(domain.name, reason, frozenset(kept))
+    return model.StrangeClaim(
+        domain.name, reason, frozenset(kept), domain.domain_uuid
+    )
 
 
 def _ending(name: str) -> str:

@@ -6,9 +6,10 @@ import threading
 
 import libvirt
 import pytest
+from lxml import etree
 
 from mdev_migrate import exception, model, testing
-from mdev_migrate.core import downtime
+from mdev_migrate.core import claim_xml, downtime
 from mdev_migrate.core.phases import Step
 from mdev_migrate.limits import Limits
 from mdev_migrate.testing import guests
@@ -578,6 +579,26 @@ def test_busy_target_that_is_let_go_in_time():
     busy = testing.fail(_error("Unable to destroy: device in use"))
     for nth in range(1, 5):
         scene.group.faults.on("destroy", busy, host="host-b", nth=nth)
+
+    outcome = scene.migrate()
+
+    _assert_undone_and_retried(scene, outcome)
+
+
+def test_claim_that_is_damaged_on_the_way():
+    """Its owner knows it all the same, and undoes what he has made."""
+    scene = scenes.Scene(TYPES, SPARE)
+
+    def damage_and_fail():
+        for domain in scene.there.open().listAllDomains():
+            if claim_xml.is_named_so(domain.name()):
+                document = etree.fromstring(domain.XMLDesc(0))
+                document.remove(document.find("metadata"))
+                scene.there.open().defineXML(etree.tostring(document).decode())
+        assert scene.claims() == ()
+        raise _error()
+
+    scene.group.pace = _at("copy", 3, damage_and_fail)
 
     outcome = scene.migrate()
 

@@ -8,10 +8,13 @@ instances: not to its periodic tasks, nor to a service that starts anew.
 from __future__ import annotations
 
 import unittest
+from collections.abc import Callable
 
+from lxml import etree
 from nova.virt.libvirt import driver as libvirt_driver
 
-from tests.nova import base
+from mdev_migrate import model
+from tests.nova import base, fake_host
 
 
 @unittest.skipIf(base.STOCK, "stock Nova claims in memory")
@@ -65,25 +68,48 @@ class TestClaimDomains(base.MdevComputesTestCase):
         self.assertEqual(before, self.claimed())
         self._arrive(held)
 
-    def test_removed_by_hand(self) -> None:
-        """What is still needed is written again."""
-        held = self._leave()
-        before = self.target_host.claim_domains()
+    def _remove_claims(self) -> None:
+        """Do what somebody does who takes claims for leftovers."""
         domains = self.target_host.connection._vms
         for name in [n for n in domains if n.startswith("mdev-claim-")]:
             del domains[name]
+
+    def _damage_claims(self) -> None:
+        """Let nobody be able to read whose claims they are."""
+        for name, domain in self.target_host.connection._vms.items():
+            if name.startswith("mdev-claim-"):
+                document = etree.fromstring(domain.XMLDesc(0))
+                for metadata in document.findall("metadata"):
+                    document.remove(metadata)
+                domain._document = etree.tostring(document, encoding="unicode")
+        self.assertEqual((), self._claims())
+
+    def _claims(self) -> tuple[model.Claim, ...]:
+        """Return the claims that libvirt has on the destination."""
+        host = self.destination.driver.mdev_compute.host
+        return tuple(host.claims.read().all)
+
+    def _assert_written_again(self, spoil: Callable[[], None]) -> None:
+        held = self._leave()
+        before = self._claims()
+        spoil()
 
         self.destination.manager.update_available_resource(self.context)
 
-        self.assertEqual(before, self.target_host.claim_domains())
+        self.assertEqual(before, self._claims())
         self._arrive(held)
 
-    def test_boot_after_it_was_removed(self) -> None:
-        """A boot is not given what a running migration holds."""
+    def test_removed_by_hand(self) -> None:
+        """What is still needed is written again."""
+        self._assert_written_again(self._remove_claims)
+
+    def test_damaged(self) -> None:
+        """So is what cannot be read any more."""
+        self._assert_written_again(self._damage_claims)
+
+    def _assert_boot_gets_another(self, spoil: Callable[[], None]) -> None:
         held = self._leave()
-        domains = self.target_host.connection._vms
-        for name in [n for n in domains if n.startswith("mdev-claim-")]:
-            del domains[name]
+        spoil()
 
         booted = self.boot(host="destination")
 
@@ -91,6 +117,35 @@ class TestClaimDomains(base.MdevComputesTestCase):
         self.assertEqual(1, len(own))
         self.assertTrue(set(own).isdisjoint(held.target_mdevs))
         self._arrive(held)
+
+    def test_boot_after_it_was_removed(self) -> None:
+        """A boot is not given what a running migration holds."""
+        self._assert_boot_gets_another(self._remove_claims)
+
+    def test_boot_after_it_was_damaged(self) -> None:
+        """Nor if it cannot be read what that is."""
+        self._assert_boot_gets_another(self._damage_claims)
+
+    def _assert_undone(self, spoil: Callable[[], None]) -> None:
+        held = self._leave()
+        held.error = fake_host.libvirt_error("load of migration failed")
+        spoil()
+
+        held.go_on.set()
+
+        self.assertEqual("failed", self.finish(self.server))
+        self.assertEqual(held.target_mdevs, self.target_host.destroyed)
+        self.assertEqual({}, self.target_host.mdevs)
+        self.assertEqual([], self.target_host.claim_domains())
+        self.assertEqual({}, self.claimed())
+
+    def test_fails_after_it_was_removed(self) -> None:
+        """What was created for it is removed by who created it."""
+        self._assert_undone(self._remove_claims)
+
+    def test_fails_after_it_was_damaged(self) -> None:
+        """And nothing is left of the claim."""
+        self._assert_undone(self._damage_claims)
 
     def test_new_service(self) -> None:
         """It may start on a host that has nothing but claims."""

@@ -13,7 +13,7 @@ from nova import test
 from nova.tests.fixtures import libvirt as fakelibvirt
 
 from mdev_migrate.compute import target_claims
-from tests.nova import base
+from tests.nova import base, fake_host
 from tests.nova.fake_host import PARENTS, TYPE_A, TYPE_B
 
 
@@ -218,6 +218,30 @@ class TestWords(base.MdevComputesTestCase):
 
         self._refused(server, "too-few-mdevs", "for 2 mdevs", "found: 1 of")
         self.assertEqual(6, len(self.target_host.mdevs))
+
+    def test_disk_is_full(self):
+        """Where a claim cannot be written it is said why, not who may."""
+        server = self.boot()
+        define = fakelibvirt.Connection.defineXML
+        reason = "cannot write config file: No space left on device"
+
+        def full(connection: Any, xml: str) -> Any:
+            if "mdev-claim-" in xml:
+                raise fake_host.libvirt_error(
+                    reason, fakelibvirt.VIR_ERR_SYSTEM_ERROR
+                )
+            return define(connection, xml)
+
+        self._patch("nova.tests.fixtures.libvirt.Connection.defineXML", full)
+
+        self._refused(
+            server,
+            f"host destination: virDomainDefineXML failed: {reason} "
+            "(libvirt-failed: ",
+        )
+        self.assertNotIn("denied", self.stdlog.logger.output)
+        self.assertEqual({}, self.claimed())
+        self.assertEqual({}, self.target_host.mdevs)
 
     def test_claim_removed_meanwhile(self):
         """It is not said that others took what was claimed."""

@@ -149,6 +149,22 @@ class TestDeeds:
 
         assert told[REUSED.mdev.uuid] is Deed.LEAVE
 
+    @pytest.mark.parametrize(
+        ("domain", "deed"),
+        [(MADE.domain_uuid, Deed.REMOVE), ("another", Deed.LEAVE)],
+    )
+    def test_a_damaged_claim_is_its_owners(self, domain, deed):
+        """What only looks like a claim holds its mdev, but for the owner."""
+        uuids = frozenset({MADE.mdev.uuid})
+        strange = model.StrangeClaim("mdev-claim-x", "damaged", uuids, domain)
+        inventory = replace(
+            builders.inventory(), claims=model.Claims(strange=(strange,))
+        )
+
+        told = claim_life.deeds(CLAIM, End.RECYCLE, inventory)
+
+        assert told[MADE.mdev.uuid] is deed
+
 
 class TestTakingOver:
     taken = model.Claims((replace(CLAIM, over=True),))
