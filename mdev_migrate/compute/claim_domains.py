@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mdev_migrate import libvirt_errors
 from mdev_migrate.compute import wrapping
 from mdev_migrate.core import claim_xml
 
@@ -31,5 +32,17 @@ def _without_claims(
     return [
         domain
         for domain in stock(*args, **kwargs)
-        if not claim_xml.is_named_so(str(domain.name())) or domain.isActive()
+        if not claim_xml.is_named_so(str(domain.name())) or _runs(domain)
     ]
+
+
+def _runs(domain: Any) -> bool:
+    """Tell whether a domain is active; one that is gone since is not."""
+    try:
+        return bool(domain.isActive())
+    except Exception as error:
+        # Whichever class of errors Nova's libvirt has.
+        number = getattr(error, "get_error_code", lambda: None)()
+        if number not in libvirt_errors.GONE:
+            raise
+        return False

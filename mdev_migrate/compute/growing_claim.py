@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 from mdev_migrate import model
 from mdev_migrate.compute.promises import Promises
@@ -38,6 +39,9 @@ class GrowingClaim:
             self._add(mdev, created=False)
 
     def _add(self, mdev: model.Mdev, *, created: bool) -> None:
+        if not self.claim.targets:
+            # An attempt before this one may have ended under its token.
+            self.claim = replace(self.claim, token=str(uuid.uuid4()))
         target = model.Target(mdev, created, str(uuid.uuid4()))
         self.claim = self._promises.claim(self.claim, target)
 

@@ -227,11 +227,12 @@ class Promises:
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
         """Let this thread see no claims: it asks what guests have."""
+        outer = getattr(self._thread, "hidden", False)
         self._thread.hidden = True
         try:
             yield
         finally:
-            self._thread.hidden = False
+            self._thread.hidden = outer
 
     # A look at guests ---------------------------------------------------
 

@@ -40,7 +40,7 @@ _DOCUMENT = "claim"
 _TAG = f"{{{NAMESPACE}}}"
 _OVER = f"{{{OVER_NAMESPACE}}}over"
 #: What a domain that only claims has no use for, and somebody's guest has.
-_DEVICES = ("disk", "interface", "filesystem", "hostdev")
+_DEVICES = ("disk", "interface", "filesystem", "hostdev", "shmem", "tpm")
 #: Types of mdevs and names of parents, as the kernel and libvirt form them.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+-]{0,127}")
 _YES = {"yes": True, "no": False}
@@ -111,10 +111,10 @@ def write(claim: model.Claim, target: model.Target, form: Form) -> str:
         domain,
         "description",
         _clean(
-            f"Holds mdev {target.mdev.uuid} for guest {claim.subject}, which "
-            f"is to be migrated here from {claim.source or 'its host'} by "
-            f"{claim.owner}. Not a guest: never start it. 'mdev-migrate "
-            "recover' removes it when nobody needs it any more."
+            "Not a guest: never start it. 'mdev-migrate recover' removes it "
+            f"when nobody needs it any more. Holds mdev {target.mdev.uuid} "
+            f"for guest {claim.subject}, which is to be migrated here from "
+            f"{claim.source or 'its host'} by {claim.owner}."
         ),
     )
     metadata = _add(domain, "metadata")

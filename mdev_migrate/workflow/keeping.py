@@ -171,13 +171,17 @@ class Watch:
     ) -> list[tuple[model.Claim, Owner]]:
         """Watch claims until of each it is known whether its owner lives.
 
+        Of those that are there at first: others may come all the time.
+
         :param read: returns them as they are now.
         """
+        claims = list(read())
+        at_first = {claim.token for claim in claims}
         while True:
-            claims = list(read())
             self.look(claims)
             found = [(claim, self.owner(claim)) for claim in claims]
             known = [(c, owner) for c, owner in found if owner is not None]
             if len(known) == len(found):
                 return known
             time.sleep(self._limits.poll_s)
+            claims = [claim for claim in read() if claim.token in at_first]

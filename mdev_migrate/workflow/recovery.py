@@ -178,15 +178,21 @@ class Recovery:
         """Return the host that a guest left, if it was named to us.
 
         :raises SourceNotNamed: if it was not.
+        :raises HostError: if it may be one that does not answer.
         """
+        silent: exception.HostError | None = None
         for source in self._sources:
-            facts = source.facts()
+            try:
+                facts = source.facts()
+            except exception.HostError as error:
+                silent = silent or error
+                continue
             if facts.name == claim.source and claim.source_uuid in (
                 "",
                 facts.host_uuid,
             ):
                 return source
-        raise exception.SourceNotNamed(claim.subject, claim.source)
+        raise silent or exception.SourceNotNamed(claim.subject, claim.source)
 
     def _ask_here(
         self, claim: model.Claim, error: exception.MdevMigrateError

@@ -15,6 +15,7 @@ from mdev_migrate.core import claim_xml, made
 from mdev_migrate.core.claim_life import End, Owner
 from mdev_migrate.model import Step
 from mdev_migrate.workflow import Recovery
+from mdev_migrate.workflow.keeping import Watch
 from tests import builders, crashes, scenes
 from tests.crashes import LIMITS
 
@@ -483,6 +484,39 @@ class TestOwner:
         (kept,) = world.recovery().run()
 
         assert (kept.action, "was not named" in kept.reason) == ("kept", True)
+
+    def test_a_source_that_does_not_answer_is_not_every_source(self, world):
+        """The one that the claim names is asked all the same."""
+        gate = killed_while_copying(world)
+        world.scene.here.open().lookupByName("vm").abortJob()
+        gate.release()
+        world.group.wait_for_migrations()
+        dead = world.group.add_host("dead")
+        silent = world.scene.host(dead)
+        dead.stop_daemon()
+
+        (recovered,) = Recovery(
+            world.place(world.scene.there),
+            [silent, world.scene.host(world.scene.here)],
+        ).run()
+
+        assert (recovered.action, world.broken()) == ("undone", [])
+
+    def test_others_may_come_all_the_time(self, world):
+        """Who is there at first is judged, however many follow."""
+        killed_while_copying(world).release()
+        world.group.wait_for_migrations()
+        claims = world.scene.host(world.scene.there).claims
+        (left,) = claims.read().all
+        tokens = map(builders.uuid, range(0x1000, 0x9000))
+
+        def read():
+            newcomer = dataclasses.replace(left, token=next(tokens))
+            return [left, newcomer]
+
+        watched = Watch(LIMITS).until_known(read)
+
+        assert (left, Owner.GONE) in watched
 
     def test_novas_claims_are_novas(self, world):
         """They have no beat, and are settled on request alone."""

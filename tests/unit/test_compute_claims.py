@@ -4,7 +4,7 @@
 import libvirt
 import pytest
 
-from mdev_migrate import model, testing
+from mdev_migrate import libvirt_host, model, testing
 from mdev_migrate.core import claim_xml
 from tests import builders, standin
 
@@ -290,6 +290,31 @@ class TestDisagreement:
 
         assert cloud.claims() == before
 
+    def test_chosen_anew(self, cloud):
+        """A claim that lost a race for its first mdev is no ended one."""
+        cloud.there.add_mdev(SPARE, standin.TYPE)
+        host = libvirt_host.LibvirtHost(
+            cloud.there.uris[0], opener=cloud.there.group.open
+        )
+
+        def lose_the_race(_link, call):
+            mdev = cloud.there.mdevs()[SPARE]
+            target = builders.target(
+                model.Mdev(SPARE, mdev.mdev_type, mdev.parent), domain=0x99
+            )
+            host.claims.define(builders.claim(target), claim_xml.Form())
+            return call()
+
+        cloud.there.faults.on("defineXML", lose_the_race, nth=1)
+
+        data = cloud.check(standin.instance(), types=TYPES)
+        _ends(cloud)
+
+        (target,) = data.target_mdevs.values()
+        assert target != SPARE
+        held = {mdev.uuid for mdev in cloud.claims().held()}
+        assert held == {SPARE, target}
+
     def test_boot_meanwhile(self, cloud, which):
         """A boot is not given what a running migration holds."""
         cloud.remove_claims()
@@ -386,6 +411,23 @@ class TestNoInstance:
         for only_running in (True, False):
             assert host.list_guests(only_running) == []
             assert host.list_instance_domains(only_running) == []
+
+    def test_ends_meanwhile(self, cloud, which):
+        """A claim that is undefined while all are listed is no failure."""
+        gone = testing.libvirt_error(libvirt.VIR_ERR_NO_DOMAIN, "no domain")
+        cloud.there.faults.on("isActive", testing.fail(gone))
+
+        host = cloud.destination._host
+
+        assert host.list_guests(only_running=False) == []
+
+    def test_other_errors_are_as_in_stock(self, cloud, which):
+        """What libvirt cannot answer Nova hears."""
+        error = testing.libvirt_error(libvirt.VIR_ERR_RPC, "hiccup")
+        cloud.there.faults.on("isActive", testing.fail(error))
+
+        with pytest.raises(libvirt.libvirtError, match="hiccup"):
+            cloud.destination._host.list_guests(only_running=False)
 
     def test_stock_beside_it(self, cloud, which):
         """Stock code keeps off a claimed mdev, with the mixin gone."""
