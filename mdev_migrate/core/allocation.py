@@ -184,31 +184,36 @@ class _Spare:
         mdevs = tuple(mdev for mdev in self.mdevs if mdev.parent == parent)
         return _Spare(mdevs, self.own)
 
-    def best(
+    def match(
         self,
-        want: model.WantedMdev,
-        used: Collection[str],
+        wanted: Sequence[model.WantedMdev],
         *,
         active: bool,
-        parent: str | None = None,
-    ) -> model.Mdev | None:
-        """Return what serves best: the guest's own, then what is as durable.
+        unfit: Collection[Avoided] = (),
+    ) -> dict[str, model.Mdev]:
+        """Return what serves: the guest's own first, then as durable ones.
 
-        :param used: UUIDs of what is planned with already.
+        :param unfit: where a type is not what is wanted, but for those who
+            chose it.
+        :returns: target mdev by source mdev UUID.
         """
-        serving = (
-            mdev
-            for mdev in self.mdevs
-            if mdev.active is active
-            and mdev.uuid not in used
-            and parent in (None, mdev.parent)
-            and pairing.serves(mdev, want)
-        )
-        return min(
-            serving,
-            key=lambda m: (m.uuid not in self.own, pairing.misfit(m, want)),
-            default=None,
-        )
+        strange = 1 + pairing.WORST * len(wanted)
+
+        def rank(mdev: model.Mdev, want: model.WantedMdev) -> int | None:
+            found = pairing.fit(mdev, want)
+            if want.target is None and mdev.uuid in unfitting:
+                return None
+            if found is None or mdev.uuid in self.own:
+                return found
+            return found + strange
+
+        existing = [mdev for mdev in self.mdevs if mdev.active is active]
+        unfitting = {
+            mdev.uuid
+            for mdev in existing
+            if unfit and Avoided(mdev.parent, (mdev.mdev_type,)) in unfit
+        }
+        return pairing.match(wanted, existing, rank)
 
     def misfit(
         self, plan: AllocationPlan, wanted: Sequence[model.WantedMdev]
@@ -228,6 +233,24 @@ class _Spare:
         )
 
 
+def _spare(
+    inventory: model.Inventory,
+    wanted: Sequence[model.WantedMdev],
+    held: Collection[model.Mdev],
+    owner: str,
+) -> _Spare:
+    unfit = offers.unfit(inventory, wanted)
+    others = inventory.without_definition(owner)
+    return _Spare(
+        tuple(
+            mdev
+            for mdev in _nobodys(others, held)
+            if Avoided(mdev.parent, (mdev.mdev_type,)) not in unfit
+        ),
+        frozenset(inventory.assigned()) - frozenset(others.assigned()),
+    )
+
+
 def _plan_on(
     rooms: Sequence[Room],
     spare: _Spare,
@@ -235,29 +258,31 @@ def _plan_on(
     mint: Callable[[], str],
 ) -> AllocationPlan | None:
     """Plan on some of the parents: reuse what serves, create the rest."""
-    reuse: dict[str, model.Mdev] = {}
-    lacking = []
-    for want in sorted(wanted, key=lambda want: not want.persistent):
-        mdev = spare.best(want, reuse, active=True)
-        if mdev is None:
-            lacking.append(want)
-        else:
-            reuse[mdev.uuid] = mdev
+    reuse = spare.match(wanted, active=True)
+    lacking = [want for want in wanted if want.source_uuid not in reuse]
     places = place(Counter(want.mdev_type for want in lacking), rooms)
     if places is None:
         return None
     create: dict[str, model.Mdev] = {}
-    for want in lacking:
-        found = next(p for p in places if p[1] == want.mdev_type)
-        places.remove(found)
-        defined = spare.best(want, create, active=False, parent=found[0])
-        mdev = (
-            _new_mdev(want, found[0], mint())
-            if defined is None
-            else _started(defined)
-        )
-        create[mdev.uuid] = mdev
-    return AllocationPlan(tuple(reuse.values()), tuple(create.values()))
+    for (parent, kind), count in Counter(places).items():
+        alike = [
+            want
+            for want in lacking
+            if want.mdev_type == kind and want.source_uuid not in create
+        ]
+        defined = spare.on(parent).match(alike, active=False)
+        alike.sort(key=lambda want: want.source_uuid not in defined)
+        for want in alike[:count]:
+            mdev = defined.get(want.source_uuid)
+            create[want.source_uuid] = (
+                _new_mdev(want, parent, mint())
+                if mdev is None
+                else _started(mdev)
+            )
+    return AllocationPlan(
+        tuple(reuse.values()),
+        tuple(create[want.source_uuid] for want in lacking),
+    )
 
 
 def _started(defined: model.Mdev) -> model.Mdev:
@@ -341,9 +366,12 @@ def allocate(  # noqa: PLR0913 - facts by name
     """
     offers.check_types(inventory, wanted)
     plan = AllocationPlan()
+    matched = _matched(inventory, wanted, held, owner)
     for want in wanted:
         if want.target is not None:
-            taken = (*held, *plan.mdevs)
+            mine = matched.get(want.source_uuid)
+            theirs = (m for m in inventory.mdevs if m.active and m != mine)
+            taken = (*held, *plan.mdevs, *theirs)
             chosen = _chosen(inventory, want, taken, avoid, owner, mint)
             plan = _joined(plan, chosen)
     others = [want for want in wanted if want.target is None]
@@ -363,6 +391,25 @@ def allocate(  # noqa: PLR0913 - facts by name
 
 def _joined(one: AllocationPlan, other: AllocationPlan) -> AllocationPlan:
     return AllocationPlan(one.reuse + other.reuse, one.create + other.create)
+
+
+def _matched(
+    inventory: model.Inventory,
+    wanted: Sequence[model.WantedMdev],
+    held: Collection[model.Mdev],
+    owner: str,
+) -> dict[str, model.Mdev]:
+    """Return what exists for those whose target was chosen.
+
+    All are looked at together: a parent that was chosen gives nobody what
+    another has chosen or alone can use.
+    """
+    others = [want for want in wanted if want.target is None]
+    if len(others) == len(wanted):
+        return {}
+    unfit = offers.unfit(inventory, others)
+    spare = _spare(inventory, wanted, held, owner)
+    return spare.match(wanted, active=True, unfit=unfit)
 
 
 def _chosen(  # noqa: PLR0913, PLR0917 - those of allocate
@@ -417,14 +464,7 @@ def _allocate(  # noqa: PLR0913, PLR0917 - those of allocate
     """Choose for those whose target does not matter; see :func:`allocate`."""
     unfit = offers.unfit(inventory, wanted)
     others = inventory.without_definition(owner)
-    spare = _Spare(
-        tuple(
-            mdev
-            for mdev in _nobodys(others, held)
-            if Avoided(mdev.parent, (mdev.mdev_type,)) not in unfit
-        ),
-        frozenset(inventory.assigned()) - frozenset(others.assigned()),
-    )
+    spare = _spare(inventory, wanted, held, owner)
     for patience in _PATIENCE:
         refused = offers.refused_by_cards(inventory, avoid, patience)
         rooms = _rooms(others, held, unfit.union(avoid, refused))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable
+import heapq
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from mdev_migrate import exception, model
 
@@ -22,9 +24,13 @@ def serves(target: model.Mdev, wanted: model.WantedMdev) -> bool:
         and wanted.target in (None, target.uuid, target.parent)
         and (
             wanted.attributes is None
-            or Counter(target.attributes) == Counter(wanted.attributes)
+            or sorted(target.attributes) == sorted(wanted.attributes)
         )
     )
+
+
+#: The rank of what is furthest from surviving a reboot as its source did.
+WORST = 3
 
 
 def misfit(target: model.Mdev, wanted: model.WantedMdev) -> int:
@@ -37,36 +43,132 @@ def misfit(target: model.Mdev, wanted: model.WantedMdev) -> int:
     if not wanted.persistent:
         return int(target.persistent)
     if not target.persistent:
-        return 3
+        return WORST
     if wanted.autostart and not target.autostart:
         return 2
     return int(target.autostart and not wanted.autostart)
 
 
+def fit(target: model.Mdev, wanted: model.WantedMdev) -> int | None:
+    """Rank a target for a source mdev; None if it does not serve."""
+    return misfit(target, wanted) if serves(target, wanted) else None
+
+
+def match(
+    wanted: Iterable[model.WantedMdev],
+    targets: Iterable[model.Mdev],
+    rank: Callable[[model.Mdev, model.WantedMdev], int | None] = fit,
+) -> dict[str, model.Mdev]:
+    """Give as many source mdevs as can be a target mdev of their own.
+
+    Those who chose an mdev come first, then those who chose a parent. Of all
+    ways to do so it is one with the least sum of ranks. Of equal ones both
+    sides are taken in the order given, so the result is repeatable.
+
+    :param rank: how far a target is from what is wanted, None if it does not
+        serve.
+    :returns: target mdev by source mdev UUID, in the order of these.
+    """
+    wanted, targets = list(wanted), list(targets)
+    known: dict[model.WantedMdev, dict[int, int]] = {}
+    ranks: list[dict[int, int]] = []
+    for want in wanted:
+        alike = replace(want, source_uuid="")
+        if alike not in known:
+            serving = (
+                (found, place)
+                for place, mdev in enumerate(targets)
+                if (found := rank(mdev, want)) is not None
+            )
+            # No more than there are source mdevs are needed: of its best so
+            # many the others leave it one.
+            best = heapq.nsmallest(len(wanted), serving)
+            known[alike] = {place: found for found, place in best}
+        ranks.append(known[alike])
+    columns = sorted({place for row in ranks for place in row})
+    unserved = 1 + sum(max(row.values(), default=0) for row in ranks)
+    uuids = {mdev.uuid for mdev in targets}
+    lacking = [
+        unserved * (1 + len(wanted)) ** _choosiness(want, uuids)
+        for want in wanted
+    ]
+    costs = [
+        [
+            row.get(place, lack)
+            # One without a target has a column all the same.
+            for place in (*columns, *(-1 for _ in wanted))
+        ]
+        for row, lack in zip(ranks, lacking, strict=True)
+    ]
+    pairs = zip(wanted, ranks, _assign(costs), strict=True)
+    return {
+        want.source_uuid: targets[columns[column]]
+        for want, row, column in pairs
+        if column < len(columns) and columns[column] in row
+    }
+
+
+def _choosiness(want: model.WantedMdev, uuids: Collection[str]) -> int:
+    """Rank by how little else will do if a source mdev is not served."""
+    if want.target is None:
+        return 0
+    return 2 if want.target in uuids else 1
+
+
+def _assign(costs: Sequence[Sequence[int]]) -> list[int]:
+    """Choose a column for each row, none twice, for the least sum of costs.
+
+    The Hungarian method: each row in turn enters by the cheapest chain of
+    exchanges, by costs from which prices of rows and columns are taken.
+
+    :param costs: of each row by columns, of which there are enough.
+    """
+    width = len(costs[0]) if costs else 0
+    row_prices = [0] * len(costs)
+    prices = [0] * (width + 1)
+    # The last column is no column: there a row enters.
+    holders: list[int | None] = [None] * (width + 1)
+    for entering in range(len(costs)):
+        column, holders[width] = width, entering
+        least = [math.inf] * width
+        before = [width] * width
+        left, reached = list(range(width)), []
+        while (row := holders[column]) is not None:
+            reached.append((column, row))
+            for other in left:
+                cost = costs[row][other] - row_prices[row] - prices[other]
+                if cost < least[other]:
+                    least[other], before[other] = cost, column
+            column = min(left, key=least.__getitem__)
+            left.remove(column)
+            step = int(least[column])
+            for other, holder in reached:
+                row_prices[holder] += step
+                prices[other] -= step
+            for other in left:
+                least[other] -= step
+        while column != width:
+            source = before[column]
+            holders[column], column = holders[source], source
+    found = {row: column for column, row in enumerate(holders[:width])}
+    return [found[row] for row in range(len(costs))]
+
+
 def pair_mdevs(
     wanted: Iterable[model.WantedMdev], targets: Iterable[model.Mdev]
 ) -> dict[str, str]:
-    """Choose a target mdev for every source mdev.
-
-    Both sides are taken in the order given, so the result is repeatable; but
-    whose target was chosen comes first. Of the targets that serve, the one is
-    taken that is as durable.
+    """Choose a target mdev for every source mdev: as durable as can be.
 
     :param targets: the claimed target mdevs; spare ones are left over.
     :returns: target mdev UUID by source mdev UUID, each target used once.
     :raises TargetMdevMissing: if a source mdev is left without a target.
     """
-    spare = list(targets)
-    pairs = {}
     wanted = list(wanted)
-    for want in sorted(wanted, key=lambda want: want.target is None):
-        serving = [mdev for mdev in spare if serves(mdev, want)]
-        if not serving:
+    pairs = match(wanted, targets)
+    for want in wanted:
+        if want.source_uuid not in pairs:
             raise exception.TargetMdevMissing(want.source_uuid, want.mdev_type)
-        target = min(serving, key=lambda mdev: misfit(mdev, want))
-        spare.remove(target)
-        pairs[want.source_uuid] = target.uuid
-    return {want.source_uuid: pairs[want.source_uuid] for want in wanted}
+    return {source: target.uuid for source, target in pairs.items()}
 
 
 def to_define(

@@ -166,7 +166,8 @@ def test_many_mdevs_that_do_not_fit():
     assert counted(refused) < LIMIT
 
 
-def test_many_idle_mdevs():
+@pytest.mark.parametrize("wanted", [2, 16])
+def test_many_idle_mdevs(wanted):
     """Every idle mdev is compared with few others, however many there are."""
     number = 3_000
     mdevs = [
@@ -176,7 +177,25 @@ def test_many_idle_mdevs():
     inventory = builders.inventory(many_parents(32, 1).parents, mdevs)
     Compared.compared = 0
 
-    steps = counted(lambda: allocate(inventory, "t-0", "t-0"))
+    steps = counted(lambda: allocate(inventory, *["t-0"] * wanted))
 
     assert Compared.compared < 100 * number
     assert steps < LIMIT
+
+
+def test_many_idle_mdevs_of_many_kinds():
+    """16 mdevs that all differ are chosen for in few steps, too."""
+    mdevs = [
+        model.Mdev(builders.uuid(n), f"t-{n % 4}", "p00") for n in range(3_000)
+    ]
+    inventory = builders.inventory(many_parents(1, 1).parents, mdevs)
+    wanted = [
+        builders.want(number, kind, type_name=f"{number}")
+        for number, kind in enumerate(FOUR_OF_EACH, 1)
+    ]
+
+    steps = counted(
+        lambda: allocation.allocate(inventory, wanted, mint=builders.minting())
+    )
+
+    assert steps < 2 * LIMIT

@@ -69,6 +69,69 @@ def test_a_parent_with_an_mdev():
     assert plan == allocation.AllocationPlan(reuse=(spare,))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_parent_and_an_mdev_on_it(turned):
+    """Who chose the parent leaves the other the mdev that he chose."""
+    wants = [
+        builders.want(1, target=builders.MTTY),
+        builders.want(2, target=builders.uuid(5)),
+    ]
+    if turned:
+        wants.reverse()
+
+    plan, pairs = _pairs(
+        _inventory(builders.mdev(5), builders.mdev(6), ports=(0, 0)), *wants
+    )
+
+    assert plan.create == ()
+    assert pairs == {
+        builders.uuid(1): builders.uuid(6),
+        builders.uuid(2): builders.uuid(5),
+    }
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_parent_whose_only_mdev_was_chosen(turned):
+    """On the parent another can be made, the mdev only be had."""
+    wants = [
+        builders.want(1, target=builders.MTTY),
+        builders.want(2, target=builders.uuid(5)),
+    ]
+    if turned:
+        wants.reverse()
+
+    plan, pairs = _pairs(_inventory(builders.mdev(5)), *wants)
+
+    assert len(plan.create) == 1
+    assert pairs[builders.uuid(2)] == builders.uuid(5)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_parent_with_what_another_alone_can_use(turned):
+    """Who chose a parent takes any; who did not needs the one."""
+    special = (("frl", "1"),)
+    wants = [
+        builders.want(1, target=builders.MTTY),
+        builders.want(2, attributes=special),
+    ]
+    if turned:
+        wants.reverse()
+
+    _, pairs = _pairs(
+        _inventory(
+            builders.mdev(5, attributes=special),
+            builders.mdev(6),
+            ports=(0, 0),
+        ),
+        *wants,
+    )
+
+    assert pairs == {
+        builders.uuid(1): builders.uuid(6),
+        builders.uuid(2): builders.uuid(5),
+    }
+
+
 @pytest.mark.parametrize(
     "target",
     [

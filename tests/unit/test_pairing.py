@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does every source mdev get a target mdev of its own, of its kind?"""
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -131,6 +132,101 @@ def test_every_pair_is_of_one_kind(wanted, targets):
             pairing.serves(by_uuid[pairs[want.source_uuid]], want)
             for want in wanted
         )
+
+
+DURABLE = st.sampled_from([(False, False), (True, False), (True, True)])
+
+
+def _facts(durable, attributes):
+    return {
+        "persistent": durable[0],
+        "autostart": durable[1],
+        "attributes": attributes,
+    }
+
+
+MDEVS = (builders.uuid(100), builders.uuid(101))
+CHOICES = st.none() | st.sampled_from([*MDEVS, builders.MTTY, "other"])
+PICKY = st.lists(
+    st.tuples(st.builds(_facts, DURABLE, st.none() | ATTRIBUTE_SETS), CHOICES),
+    max_size=4,
+).map(
+    lambda found: [
+        builders.want(number, target=target, **facts)
+        for number, (facts, target) in enumerate(found, 1)
+    ]
+)
+VARIED = st.lists(
+    st.tuples(
+        st.builds(_facts, DURABLE, ATTRIBUTE_SETS),
+        st.sampled_from([builders.MTTY, "other"]),
+    ),
+    max_size=5,
+).map(
+    lambda found: [
+        builders.mdev(100 + number, parent=parent, **facts)
+        for number, (facts, parent) in enumerate(found)
+    ]
+)
+
+
+def _best(wanted, targets):
+    """Return by trying everything how many are served, and how well.
+
+    First counted are those who chose an mdev, then those who chose a parent,
+    then all, then their ranks.
+    """
+    spare = [*targets, *(None for _ in wanted)]
+    found = []
+    for order in itertools.permutations(spare, len(wanted)):
+        served = [
+            (want, pairing.misfit(mdev, want))
+            for want, mdev in zip(wanted, order, strict=True)
+            if mdev is not None and pairing.serves(mdev, want)
+        ]
+        found.append(_value(served))
+    return max(found)
+
+
+def _value(served):
+    return (
+        sum(want.target in MDEVS for want, _ in served),
+        sum(want.target in {builders.MTTY, "other"} for want, _ in served),
+        len(served),
+        -sum(rank for _, rank in served),
+    )
+
+
+@given(PICKY, VARIED)
+def test_the_best_of_all_pairings(wanted, targets):
+    """As many are served as can be, and as well as can be."""
+    matched = pairing.match(wanted, targets)
+
+    served = [
+        (want, pairing.fit(matched[want.source_uuid], want))
+        for want in wanted
+        if want.source_uuid in matched
+    ]
+    assert len({mdev.uuid for mdev in matched.values()}) == len(matched)
+    assert None not in dict(served).values()
+    assert _value(served) == _best(wanted, targets)
+
+
+def test_what_serves_any_leaves_the_only_one():
+    """Who takes any attributes does not take those that another needs."""
+    wanted = [
+        builders.want(1, attributes=None),
+        builders.want(2, attributes=ATTRIBUTES),
+    ]
+    targets = [
+        builders.mdev(11, attributes=ATTRIBUTES),
+        builders.mdev(12),
+    ]
+
+    assert pairing.pair_mdevs(wanted, targets) == {
+        builders.uuid(1): builders.uuid(12),
+        builders.uuid(2): builders.uuid(11),
+    }
 
 
 @given(WANTED, TARGETS)
