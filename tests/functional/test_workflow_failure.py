@@ -400,6 +400,34 @@ def _limit_of(scene):
     return scene.here.guests.state(builders.INSTANCE).max_downtime_ms
 
 
+def test_taken_when_memory_was_sent():
+    """Only a guest of which nothing was sent goes to other mdevs at once."""
+    scene = scenes.Scene(TYPES, SPARE)
+    scene.here.required_downtime_ms = 20_000
+    spare = builders.uuid(scenes.SPARE)
+    guest = scene.here.open().lookupByName("vm")
+
+    class Aborts(scenes.Silent):
+        def progress(self, progress, elapsed_s):
+            if progress.data_processed:
+                guest.abortJob()
+
+    def tell_of_use(_link, call):
+        try:
+            return call()
+        except libvirt.libvirtError:
+            raise _error(f"vfio {spare}: device in use") from None
+
+    scene.group.faults.on("migrateToURI3", tell_of_use, nth=2)
+
+    outcome = scene.migrate(observer=Aborts())
+
+    scene.here.required_downtime_ms = 0
+    assert type(outcome.error) is exception.MigrationFailed
+    assert len(scene.here.requests) == 2  # What blocks it, was asked first.
+    _assert_undone_and_retried(scene, outcome)
+
+
 def test_devices_that_wait_for_bandwidth():
     """The bandwidth limit is lifted for a moment, and then the guest goes."""
     scene = scenes.Scene(TYPES, SPARE)
