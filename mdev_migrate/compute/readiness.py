@@ -111,6 +111,23 @@ def check_timeout_action(configuration: Any) -> Finding:
     return Finding("well", "a migration that is out of time is aborted")
 
 
+def check_bandwidth(configuration: Any) -> Finding:
+    """See that no bandwidth limit keeps devices from their turn.
+
+    See :mod:`core.downtime`: Nova's monitor does not lift one.
+    """
+    limit = configuration.libvirt.live_migration_bandwidth
+    if limit:
+        return Finding(
+            "look",
+            f"[libvirt]live_migration_bandwidth is {limit} MiB/s: beside the "
+            "memory of a guest that writes much, devices that copy "
+            "beforehand do not get their turn, and its migration does not "
+            "end. Set it to 0, or limit the bandwidth in the network",
+        )
+    return Finding("well", "no bandwidth limit holds up devices")
+
+
 def check_secrecy(configuration: Any) -> Finding:
     """See that nothing is to go through a tunnel."""
     nova = configuration.libvirt

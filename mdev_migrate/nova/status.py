@@ -79,6 +79,7 @@ class Checks(upgradecheck.UpgradeCommands):  # type: ignore[misc]
             "Timeout action",
             (_configured, {"check": readiness.check_timeout_action}),
         ),
+        ("Bandwidth", (_configured, {"check": readiness.check_bandwidth})),
         ("Secrecy", (_configured, {"check": readiness.check_secrecy})),
         ("Compute RPC", (_configured, {"check": readiness.check_rpc})),
         ("Conductors", _object),

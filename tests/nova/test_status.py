@@ -61,6 +61,7 @@ class TestUpgradeCheck(test.NoDBTestCase):
                 "Options",
                 "Downtime",
                 "Timeout action",
+                "Bandwidth",
                 "Secrecy",
                 "Compute RPC",
                 "Enabled types",

@@ -17,6 +17,7 @@ NOVA = {
         cfg.IntOpt("live_migration_downtime_delay", default=75),
         cfg.IntOpt("live_migration_completion_timeout", default=800),
         cfg.StrOpt("live_migration_timeout_action", default="abort"),
+        cfg.IntOpt("live_migration_bandwidth", default=0),
         cfg.BoolOpt("live_migration_tunnelled", default=False),
         cfg.BoolOpt("live_migration_with_native_tls", default=False),
     ],
@@ -79,6 +80,12 @@ CONFIGURATION = [
     (
         readiness.check_timeout_action,
         "[libvirt]\nlive_migration_timeout_action=force_complete",
+        "look",
+    ),
+    (readiness.check_bandwidth, "", "well"),
+    (
+        readiness.check_bandwidth,
+        "[libvirt]\nlive_migration_bandwidth=100",
         "look",
     ),
     (readiness.check_secrecy, "", "well"),
