@@ -587,7 +587,10 @@ class PeerUnreachable(PreCheckError):
     def __post_init__(self) -> None:
         """Hint at what to do about the reason, if it is known."""
         super().__post_init__()
-        self.hint = hints.find(hints.JOURNEYS, self.reason) or self.hint
+        self.hint = (
+            hints.find(hints.JOURNEYS, self.reason, self.host, self.peer_uri)
+            or self.hint
+        )
 
     def __str__(self) -> str:
         return (
@@ -613,7 +616,10 @@ class MigrationBlocked(PreCheckError):
     def __post_init__(self) -> None:
         """Hint at what to do about the reason, if it is known."""
         super().__post_init__()
-        self.hint = hints.find_all(hints.BLOCKERS, self.reason) or self.hint
+        self.hint = (
+            hints.find_all(hints.BLOCKERS, self.reason, self.guest, self.host)
+            or self.hint
+        )
 
     def __str__(self) -> str:
         return (
@@ -1167,7 +1173,11 @@ class MigrationFailed(MigrationError):
     def __post_init__(self) -> None:
         """Hint at what to do about the reason, if it is known."""
         super().__post_init__()
-        found = hints.find(hints.JOURNEYS, self.reason)
+        found = hints.find(
+            hints.JOURNEYS,
+            self.reason,
+            *(self.guest, self.source, self.destination),
+        )
         if found is not None:
             self.hint = f"the guest still runs on the source; {found}"
 
@@ -1206,7 +1216,11 @@ class DefinitionNotMoved(MigrationFailed):
     def __post_init__(self) -> None:
         """Hint at what to do about the reason, if it is known."""
         super().__post_init__()
-        found = hints.find(hints.JOURNEYS, self.reason)
+        found = hints.find(
+            hints.JOURNEYS,
+            self.reason,
+            *(self.guest, self.source, self.destination),
+        )
         self.hint = type(self).hint
         if found is not None:
             self.hint = (
@@ -1465,7 +1479,9 @@ class HostUnreachable(HostError):
     def __post_init__(self) -> None:
         """Hint at what to do about the reason, if it is known."""
         super().__post_init__()
-        self.hint = hints.find(hints.CONNECTIONS, self.reason) or self.hint
+        self.hint = (
+            hints.find(hints.CONNECTIONS, self.reason, self.uri) or self.hint
+        )
 
     def __str__(self) -> str:
         return f"cannot reach {self.uri}: {self.reason}"

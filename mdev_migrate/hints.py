@@ -8,7 +8,7 @@ A reason that is not known here keeps the general hint of its error.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -39,6 +39,31 @@ BLOCKERS: Sequence[Hint] = (
         "somebody set enable-migration=off by <qemu:override>: take it out",
     ),
     Hint(
+        r"post-?copy",
+        "VFIO devices are not migrated by post-copy: leave that out",
+    ),
+    Hint(
+        r"\brdma\b",
+        "let the memory be sent by TCP: give --migrate-uri none of rdma://",
+    ),
+    Hint(
+        r"iommufd",
+        "take iommufd out of the <driver> of the guest's <hostdev>, or use a "
+        "newer kernel and QEMU on both hosts: it must track their writes",
+    ),
+    Hint(
+        r"shmem",
+        "detach the guest's shared memory device (<shmem>)",
+    ),
+    Hint(
+        r"virtiofs|virtio-fs|user-fs|virtfs|\b9p|filesystem|mount_tag",
+        "unmount the shared folder in the guest, and detach its <filesystem>",
+    ),
+    Hint(
+        r"orchestrator|vhost-scsi",
+        "detach the guest's vhost-scsi controller: its state is not sent",
+    ),
+    Hint(
         r"vfio|dirty tracking|type='mdev'",
         "the vendor driver must support VFIO migration, on both hosts",
     ),
@@ -48,18 +73,44 @@ BLOCKERS: Sequence[Hint] = (
         "names it; mend that, and let it go on",
     ),
     Hint(
-        r"invtsc|cpu|nested|\bhv-|\bpmu\b",
+        r"\bsev\b|\bsev-|\btdx\b|\bsnp\b|\brme\b|\bpef\b|\brealm\b|"
+        r"protected (vm|guest|virt)|confidential|launch ?security",
+        "a guest whose memory is encrypted cannot be migrated",
+    ),
+    Hint(
+        r"\bxen\b",
+        "the guest uses QEMU's Xen emulation: take <xen> out of its "
+        "<features>, and start it anew",
+    ),
+    Hint(
+        r"whpx|nvmm|\bhvf\b|mshv|record/replay|icount",
+        "the guest must be run by KVM: other accelerators do not migrate it",
+    ),
+    Hint(
+        r"vgic|\bvits\b|\bgic",
+        "the source's kernel cannot save the guest's interrupt controller: "
+        "use a newer kernel",
+    ),
+    Hint(
+        r"\bdimm\b|\bnvdimm|virtio-mem|virtio-pmem",
+        "give the guest's <memory> device its slot and base by <address>, or "
+        "detach it",
+    ),
+    Hint(
+        r"invtsc|\btsc\b|cpu|nested|\bhv-|hyper-?v|\bpmu\b|\bvmx\b|\bsgx\b",
         "a processor feature of the guest cannot be migrated: take it out of "
         "<cpu> or <features>, and start the guest anew",
     ),
     Hint(
-        r"virtiofs|virtio-fs|user-fs|virtfs|\b9p|filesystem|mount_tag",
-        "unmount the shared folder in the guest, and detach its <filesystem>",
-    ),
-    Hint(
-        r"virgl|venus|rutabaga|\bblob\b|opengl|\bgl\b|\b3d\b|qxl|udmabuf",
+        r"virgl|venus|rutabaga|\bblob\b|opengl|\bgl\b|\b3d\b|qxl|udmabuf|"
+        r"apple-gfx",
         "turn 3D acceleration of the guest's <video> or <graphics> off, and "
         "start it anew",
+    ),
+    Hint(
+        r"bitmap",
+        "delete the dirty bitmap of the guest's disk, or the checkpoint that "
+        "it belongs to: 'virsh checkpoint-list' names those",
     ),
     Hint(
         r"snapshot|checkpoint",
@@ -72,12 +123,23 @@ BLOCKERS: Sequence[Hint] = (
         "'virsh blockjob', 'virsh domjobinfo'",
     ),
     Hint(
-        r"node '|qcow format|vmdk|\bvdi\b|\bvpc\b|vvfat|bitmap",
+        r"transient disk",
+        "what is written to a disk that is <transient> is not sent: take that "
+        "out, and start the guest anew",
+    ),
+    Hint(
+        r"node '|qcow format|vmdk|\bvdi\b|\bvpc\b|vvfat",
         "this format of the guest's disk cannot be migrated: convert it to "
         "raw or qcow2",
     ),
     Hint(
-        r"shared storage|unsafe|cache|corruption|\bdisk|nvme|reservations",
+        r"\btpm|swtpm",
+        "the guest's TPM cannot be migrated: swtpm must be new enough on both "
+        "hosts",
+    ),
+    Hint(
+        r"shared storage(?! over)|unsafe|cache|corruption|\bdisk|nvme|"
+        r"reservations",
         "the guest's disks must be on storage that both hosts share, with "
         "cache none or directsync; --unsafe migrates it all the same",
     ),
@@ -88,20 +150,7 @@ BLOCKERS: Sequence[Hint] = (
         "domjobinfo' on the source shows it",
     ),
     Hint(
-        r"shmem",
-        "detach the guest's shared memory device (<shmem>)",
-    ),
-    Hint(
-        r"\btpm|swtpm",
-        "the guest's TPM cannot be migrated: swtpm must be new enough on both "
-        "hosts",
-    ),
-    Hint(
-        r"\bsev\b|\btdx\b|\bsnp\b|protected|confidential|launch ?security",
-        "a guest whose memory is encrypted cannot be migrated",
-    ),
-    Hint(
-        r"vhost|vdpa|slirp|dbus-vmstate|passt",
+        r"vhost|vdpa|slirp|dbus-vmstate|passt|shared memory",
         "one of the guest's network or vhost devices cannot be migrated: "
         "detach it, or give it another backend",
     ),
@@ -125,7 +174,7 @@ _NO_NAME = (
     r"resolve|could not resolve|cannot resolve|no address associated|unknown "
     r"host|nodename nor servname|getaddrinfo"
 )
-_CERTIFICATE = r"certificate|\bca\b|\bx509|gnutls|tls handshake|\btls session"
+_CERTIFICATE = r"certificate|\bx509|gnutls|tls handshake|\btls session"
 _NO_ANSWER = (
     r"connection refused|no route to host|network is unreachable|timed out|"
     r"failed to connect|unable to connect|cannot connect|connection reset"
@@ -143,6 +192,11 @@ CONNECTIONS: Sequence[Hint] = (
         "the URI must name the host as its certificate does, and both sides "
         "need certificates of one authority: see libvirt's 'TLS setup'; "
         "'virt-pki-query-dn' and 'virt-pki-validate' look at them",
+    ),
+    Hint(
+        r"failed to connect socket",
+        "libvirt's daemon does not listen there: look for it on that host, "
+        "with 'systemctl status virtqemud.socket libvirtd.socket'",
     ),
     Hint(
         r"host key verification|permission denied \(|too many authentication",
@@ -197,20 +251,49 @@ def tells_of_no_mdevctl(reason: str) -> bool:
     return _NO_MDEVCTL.search(reason) is not None
 
 
-def find(known: Sequence[Hint], reason: str) -> str | None:
+#: What names something, which says nothing of the reason: a path, a URI, a
+#: host with a port, and what is quoted, unless it is a device or a feature.
+_NAMES = re.compile(
+    r"(?<![\w./:])/[^\s'\"<>]+|\b[\w+]+://\S+"
+    r"|(?<![\w:./-])[a-z][\w.-]*:\d{2,5}\b(?![:.])"
+    r"|(?<!=)(?<!device )'[^']*'(?! (cpu|feature|flag|property))"
+    r"|\b(guest|domain|instance|host|hostname)( name)? (?!is |has |with )"
+    r"(?!'|on )[\w.-]+(?=:| is | has |$)"
+)
+
+
+def _without_names(reason: str, names: Iterable[str]) -> str:
+    """Return a reason without what guests, hosts and files are called."""
+    text = reason.lower()
+    for name in names:
+        host = name.lower().partition("://")[2].partition("/")[0]
+        for word in (name.lower(), host.rpartition("@")[2]):
+            # A word without more may be what the reason is about.
+            if re.search("[^a-z]", word):
+                whole = rf"(?<![\w.-]){re.escape(word)}(?![\w-])"
+                text = re.sub(whole, "", text)
+    return _NAMES.sub("''", text)
+
+
+def find(known: Sequence[Hint], reason: str, *names: str) -> str | None:
     """Return what to do about a reason, None if it is not known.
+
+    :param names: of guests and hosts, which may contain any words.
 
     >>> find(BLOCKERS, "cannot migrate domain with 3 snapshots")[:29]
     "delete the guest's snapshots "
     """
-    text = reason.lower()
+    text = _without_names(reason, names)
     for hint in known:
         if re.search(hint.words, text):
             return hint.text
     return None
 
 
-def find_all(known: Sequence[Hint], reasons: str) -> str | None:
-    """Return what to do about several reasons, joined by semicolons."""
-    found = (find(known, reason) for reason in reasons.split("; "))
+def find_all(known: Sequence[Hint], reasons: str, *names: str) -> str | None:
+    """Return what to do about several reasons, joined as in a list."""
+    found = (find(known, each, *names) for each in _JOINTS.split(reasons))
     return "; ".join(dict.fromkeys(filter(None, found))) or None
+
+
+_JOINTS = re.compile(r"; |, ")

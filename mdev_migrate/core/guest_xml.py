@@ -26,8 +26,12 @@ _VIOMMU = "devices/iommu"
 _DOCUMENT = "domain XML"
 #: Options for one hypervisor: ``qemu:commandline``, ``qemu:override``.
 _HYPERVISOR = "{http://libvirt.org/schemas/domain/"
-#: What an option is about that names a device by its path in sysfs.
-_BY_PATH = re.compile("sysfsdev|/sys/")
+#: A path in sysfs that may lead to a device, or what ``sysfsdev`` is told.
+_DEVICE_PATH = re.compile(
+    r"(?:/sys/(?:bus|class|devices)/|\bsysfsdev\"?\s*[=:])[^,\s'}]*"
+)
+#: How JSON may write a slash.
+_ESCAPED = re.compile(r"\\+/")
 #: A part of a path that is a UUID and no more.
 _UUID_PART = re.compile(
     r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b(?![-.])", re.I
@@ -101,12 +105,17 @@ def _by_options(domain: etree._Element) -> Iterator[str]:
     The option may be ``-device`` or ``-set``, in words or in JSON, or a
     property of its own.
     """
-    for element in domain.iter(etree.Element):
-        if not str(element.tag).startswith(_HYPERVISOR):
-            continue
+    options = (
+        element
+        for child in domain.iterchildren(etree.Element)
+        if str(child.tag).startswith(_HYPERVISOR)
+        for element in child.iter(etree.Element)
+        if not str(element.tag).endswith("}env")
+    )
+    for element in options:
         text = " ".join(map(str, element.attrib.values()))
-        if _BY_PATH.search(text):
-            yield from map(str.lower, _UUID_PART.findall(text))
+        for path in _DEVICE_PATH.findall(_ESCAPED.sub("/", text)):
+            yield from map(str.lower, _UUID_PART.findall(path))
 
 
 def read_identity(domain_xml: str) -> tuple[str, str]:

@@ -52,6 +52,66 @@ BLOCKERS = {
         "vendor driver"
     ),
 }
+#: More of their words, with what they name, and names that mislead.
+BLOCKERS |= {
+    "0000:b1:00.2: VFIO migration is not supported with postcopy migration": (
+        "post-copy"
+    ),
+    "postcopy is not supported with RDMA": "post-copy",
+    "RDMA migration is not supported with this QEMU binary": "TCP",
+    "VFIO device: migration is not supported with iommufd": "iommufd",
+    "Migration is disabled when using feature 'peer mode' in device "
+    "'ivshmem'": "shmem",
+    "shmem device 'vfio0' cannot be migrated, only shmem with role='master' "
+    "can be migrated": "shmem",
+    "0000:00:02.4:00.0/vhost-user-fs: non-migratable device: cpuid": "folder",
+    "Migration is disabled when VirtFS export path '/srv/vfio' is mounted in "
+    "the guest using mount_tag 'cpu'": "folder",
+    "When external environment supports it (Orchestrator migrates target SCSI "
+    "device state or use shared storage over network), set 'migratable' "
+    "property to true to enable migration.": "vhost-scsi",
+    "RME: migration is not implemented": "encrypted",
+    "PEF: Migration is not implemented": "encrypted",
+    "protected VMs are currently not migrateable.": "encrypted",
+    "KVM Xen guest": "<xen>",
+    "NVMM: Migration not supported": "KVM",
+    "State blocked due to non-migratable CPUID feature support, dirty memory "
+    "tracking support, and XSAVE/XRSTOR support": "<cpu>",
+    "domain has 'invtsc' CPU feature but TSC frequency is not specified": (
+        "<cpu>"
+    ),
+    "'hv-no-nonarch-coresharing=auto' CPU flag prevents migration, use "
+    "explicit 'hv-no-nonarch-coresharing=on' instead": "<cpu>",
+    "Nested virtualization does not support live migration yet": "<cpu>",
+    "This operating system kernel does not support vGICv3 migration": (
+        "interrupt controller"
+    ),
+    "domain's dimm info lacks slot ID or base address": "<memory>",
+    "Migration state blocked by apple-gfx display device": "3D",
+    "virtio-gpu: blob resources not migratable": "3D",
+    "Dirty bitmap 'cpu' on 'sda' is inconsistent and cannot be migrated": (
+        "checkpoint-list"
+    ),
+    "migration with transient disk is not supported": "<transient>",
+    "The vvfat (rw) format used by node 'vfio' does not support live "
+    "migration": "raw",
+    "disk '/var/lib/vfio/cpu.img' is not on shared storage": "storage",
+    "Migration disabled: failed to allocate shared memory": "vhost",
+    "Migration disabled: vhost-vdpa uses CVQ.": "vhost",
+    "Migration disabled: vhost-user backend lacks "
+    "VHOST_USER_PROTOCOL_F_LOG_SHMFD feature.": "vhost",
+    "vDPA devices cannot be migrated": "vhost",
+    "a slirp-helper cannot be migrated": "vhost",
+    "cannot migrate this domain without dbus-vmstate support": "vhost",
+    "cannot migrate a domain with <interface type='hostdev'>": "host devices",
+    "cannot migrate a domain with <hostdev mode='capabilities'>": (
+        "host devices"
+    ),
+    "the running swtpm does not support migration with shared storage": "TPM",
+    "guest 'vfio-vm': cannot migrate domain with 3 snapshots": "snapshot",
+    "domain vfio-vm: cannot migrate domain with 3 snapshots": "snapshot",
+    "guest vm7-vfio has active block job": "blockjob",
+}
 #: Of these the vendor of the driver can do something.
 VENDORS = ("vendor driver", "together")
 
@@ -80,6 +140,40 @@ def test_several():
 
     assert hint.count("3D") == 1
     assert "vendor driver" in hint
+
+
+def test_several_in_a_list():
+    """Those that commas join count as well."""
+    hint = _blocked("Migration is not permitted by invtsc, vfio").hint
+
+    assert "<cpu>" in hint
+    assert "vendor driver" in hint
+
+
+@pytest.mark.parametrize("name", ["vfio-vm", "vm.cpu", "snapshot-7"])
+def test_names(name):
+    """What guest and host are called is no reason, wherever it stands."""
+    reason = f"{name}: the moon over {name} is full"
+
+    for names in [(name, "host-a"), ("vm", name)]:
+        error = exception.MigrationBlocked(*names, reason)
+        assert error.hint == exception.MigrationBlocked.hint
+
+
+@pytest.mark.parametrize("host", ["ca.example", "gnutls-1", "certificate.lan"])
+def test_name_of_a_host(host):
+    """A host's name does not make it a matter of certificates."""
+    for reason in (
+        f"unable to connect to server at '{host}:16514': Connection refused",
+        f"unable to connect to {host}: Connection refused",
+    ):
+        error = exception.HostUnreachable(f"qemu+tls://{host}/system", reason)
+        failed = exception.MigrationFailed(
+            "vm", "a", f"qemu+tls://{host}/system", reason
+        )
+
+        assert "certificate" not in error.hint
+        assert "--to" in failed.hint
 
 
 def test_unknown_reason():
@@ -113,6 +207,13 @@ def test_unknown_reason():
             "certificate",
         ),
         ("Host key verification failed.: Input/output error", "ssh"),
+        (
+            (
+                "Failed to connect socket to '/var/run/libvirt/"
+                "virtqemud-sock': No such file or directory"
+            ),
+            "systemctl",
+        ),
         ("Permission denied (publickey): Input/output error", "ssh"),
         ("Connection refused", "virsh -c URI"),
     ],

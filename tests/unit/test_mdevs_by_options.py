@@ -118,6 +118,11 @@ def test_several():
     "options",
     [
         _arguments("-uuid", MDEV),
+        _arguments("-drive", f"file=/srv/{MDEV}/disk.img,x=/sys/"),
+        _arguments("-object", f"cgroup=/sys/fs/cgroup/machine/{MDEV}"),
+        _arguments("-chardev", f"file,path=/srv/{MDEV}/log,note=sysfsdev"),
+        _arguments().replace(">", f"><qemu:env value='{PATHS[0]}'/>", 1),
+        f"<metadata>{_options(PATHS[0])['last']}</metadata>",
         _arguments("-smbios", f"type=1,uuid={MDEV}"),
         _arguments("-device", f"virtio-blk,serial={MDEV}"),
         _arguments("-drive", f"file=/var/lib/instances/{MDEV}/disk"),
