@@ -22,6 +22,17 @@ UNSUPPORTED = (
 )
 #: What is answered of an object that is not there any more.
 GONE = (libvirt.VIR_ERR_NO_NODE_DEVICE, libvirt.VIR_ERR_NO_DOMAIN)
+#: What is answered after 30 s of a guest that another call has hold of.
+BUSY = (libvirt.VIR_ERR_OPERATION_TIMEOUT,)
+
+
+def number_of(error: Exception) -> int | None:
+    """Return the code of an error of whatever libvirt Nova has.
+
+    :returns: None if it is no error of libvirt's.
+    """
+    number = getattr(error, "get_error_code", lambda: None)()
+    return number if isinstance(number, int) else None
 
 
 def reason_of(error: libvirt.libvirtError) -> str:

@@ -41,8 +41,6 @@ def _runs(domain: Any) -> bool:
     try:
         return bool(domain.isActive())
     except Exception as error:
-        # Whichever class of errors Nova's libvirt has.
-        number = getattr(error, "get_error_code", lambda: None)()
-        if number not in libvirt_errors.GONE:
+        if libvirt_errors.number_of(error) not in libvirt_errors.GONE:
             raise
         return False

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from mdev_migrate import libvirt_errors
 from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.core import guest_xml, transport
 
@@ -83,6 +85,16 @@ class OutgoingGuest(_Wrapper):
         )
 
 
+@dataclass
+class _NoJob:
+    """What Nova's monitor reads of a guest that has no job.
+
+    :ivar type: VIR_DOMAIN_JOB_NONE; Nova writes there what it makes of it.
+    """
+
+    type: int = 0
+
+
 class MonitoredGuest(_Wrapper):
     """A guest that is neither paused nor post-copied to complete.
 
@@ -106,6 +118,31 @@ class MonitoredGuest(_Wrapper):
         self._note_abort = note_abort
         self._thread = threading.get_ident()
         self._aborted = False
+        self._unknown = False
+
+    def get_job_info(self) -> Any:
+        """Return how far the migration is; no job while that is not known.
+
+        When the link between the hosts is cut, or the disk is stuck, libvirt
+        waits with the guest in its hands, and answers after 30 s that it
+        cannot ask QEMU. Nova would take that for the end, put the guest into
+        ERROR, and leave a migration that may still end well to itself. A
+        monitor that hears of no job looks again as long as the call that
+        migrates has not come back.
+        """
+        try:
+            job = self._guest.get_job_info()
+        except Exception as error:
+            if libvirt_errors.number_of(error) not in libvirt_errors.BUSY:
+                raise
+            if not self._unknown:
+                self._told.warn(
+                    "not known how far it is: %(error)s", error=error
+                )
+            self._unknown = True
+            return _NoJob()
+        self._unknown = False
+        return job
 
     def migrate_configure_max_downtime(self, mstime: int) -> None:
         """Limit the downtime to what Nova's step is for this guest."""

@@ -66,6 +66,8 @@ class Migration:
     :ivar error: raised when it goes on; the migration succeeds without.
     :ivar aborted: set by virDomainAbortJob.
     :ivar downtimes: maximum downtimes that were set on the domain, in ms.
+    :ivar busy: how many times libvirt cannot tell how far it is; then it goes
+        on.
     """
 
     error: Exception | None = None
@@ -79,6 +81,7 @@ class Migration:
     flags: int = 0
     downtimes: list[int] = dataclasses.field(default_factory=list)
     paused: bool = False
+    busy: int = 0
     during: Callable[[], None] = lambda: None
 
     @property
@@ -164,6 +167,15 @@ class _Libvirt:
 
     def job_stats(self, domain: ty.Any) -> dict[str, int]:
         """Tell the job of a domain; an ended one is told only once."""
+        planned = self.planned.get(domain.UUIDString())
+        if planned is not None and planned.started.is_set() and planned.busy:
+            planned.busy -= 1
+            if not planned.busy:
+                planned.go_on.set()
+            raise fake_host.libvirt_error(
+                "Timed out during operation: cannot acquire state change lock",
+                fakelibvirt.VIR_ERR_OPERATION_TIMEOUT,
+            )
         none = fakelibvirt.VIR_DOMAIN_JOB_NONE
         job_type = getattr(domain, "job_type", none)
         if job_type != fakelibvirt.VIR_DOMAIN_JOB_UNBOUNDED:

@@ -178,6 +178,35 @@ class TestSecrecy(base.MdevComputesTestCase):
         self.assertTrue(migration.flags & fakelibvirt.VIR_MIGRATE_TLS)
 
 
+class TestBusyGuest(base.MdevComputesTestCase):
+    """A link is cut: libvirt can not tell for a while how far it is."""
+
+    def _plan(self, server: str, error: Exception | None) -> None:
+        planned = self.plan(server)
+        planned.go_on.clear()
+        planned.busy, planned.error = 2, error
+
+    def test_ends_well(self):
+        """The link comes back, and the guest arrives."""
+        server = self.boot()
+        self._plan(server, None)
+
+        self.assertEqual("completed", self.run_migration(server))
+
+        self.assert_state(server, "active", "destination")
+        self.assertIn("not known how far it is", self.stdlog.logger.output)
+
+    def test_fails(self):
+        """It does not: the guest stays, is not in ERROR, and all is undone."""
+        server = self.boot()
+        self._plan(server, fake_host.libvirt_error("link is gone"))
+
+        self.assertIn(self.run_migration(server), ("failed", "error"))
+
+        self.assert_state(server, "active", "source")
+        self.assertEqual({}, self.target_host.mdevs)
+
+
 class TestWords(base.MdevComputesTestCase):
     """A refusal sends its reader the right way."""
 

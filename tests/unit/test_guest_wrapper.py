@@ -57,6 +57,20 @@ def _monitored(guest, factor=1.0):
     return MonitoredGuest(guest, factor, TOLD, lambda: None)
 
 
+class Asked:
+    """A guest of Nova's whose libvirt answers what it was given."""
+
+    def __init__(self, *answers):
+        self.answers = [*answers]
+
+    def get_job_info(self):
+        """Answer, or raise, what is next."""
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 def _mdevs(xml):
     return [mdev.uuid for mdev in guest_xml.read_mdevs(xml)]
 
@@ -269,3 +283,35 @@ class TestMonitored:
 
         assert guest.told == []
         assert "neither post-copied nor migrated paused" in caplog.text
+
+
+class TestHowFar:
+    """What the monitor hears of the job."""
+
+    def test_busy(self, caplog):
+        """A guest that libvirt has hold of is asked again, and told once."""
+        busy = testing.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_TIMEOUT, "cannot acquire lock"
+        )
+        guest = _monitored(Asked(busy, busy, "half", busy))
+
+        found = [guest.get_job_info() for _ in range(4)]
+
+        types = [getattr(each, "type", each) for each in found]
+        none = libvirt.VIR_DOMAIN_JOB_NONE
+        assert types == [none, none, "half", none]
+        assert caplog.text.count("not known how far it is") == 2
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            testing.libvirt_error(libvirt.VIR_ERR_RPC, "broken pipe"),
+            ValueError("no error of libvirt's"),
+        ],
+    )
+    def test_other_errors_are_novas(self, error):
+        """They reach the monitor as they are."""
+        with pytest.raises(type(error)) as caught:
+            _monitored(Asked(error)).get_job_info()
+
+        assert caught.value is error
