@@ -155,12 +155,19 @@ def _found(
     wanted: Iterable[model.WantedMdev],
 ) -> str:
     """Return in words what there is of the wanted types."""
+    wanted = tuple(wanted)
     existing = Counter(mdev.mdev_type for mdev in spare)
+    misnamed = offers.misnamed(inventory, wanted)
+
+    def place_of(parent: model.Parent, kind: str) -> str:
+        other = misnamed.get(Avoided(parent.name, (kind,)))
+        return parent.name if other is None else f"{parent.name} ({other})"
+
     return "; ".join(
         f"{kind}: {existing[kind]} existing and available, "
         + "available instances "
         + ", ".join(
-            f"{offer.available_instances} on {parent.name}"
+            f"{offer.available_instances} on {place_of(parent, kind)}"
             for parent in inventory.parents
             if (offer := parent.offer(kind)) is not None
         )

@@ -93,17 +93,46 @@ def check_types(
 def renamed(
     inventory: model.Inventory, wanted: Iterable[model.WantedMdev]
 ) -> Iterator[str]:
-    """Yield in words which types are called something else there."""
+    """Yield in words which types are called something else there.
+
+    Also those that one side alone gives a name: they may be another.
+    """
     for mdev_type, name in dict.fromkeys(
         (want.mdev_type, want.type_name) for want in wanted
     ):
-        names = [offer.name for offer in _offers(inventory, mdev_type)]
-        if names and not any(_is_called(there, name) for there in names):
+        names = {offer.name for offer in _offers(inventory, mdev_type)}
+        if names and _words(name) not in map(_words, names):
             yield (
-                f"mdev type {mdev_type} is {name!r} on the source and "
-                f"{' or '.join(map(repr, sorted({*names})))} on "
+                f"mdev type {mdev_type} is {_called(name)} on the source and "
+                f"{' or '.join(map(_called, sorted(names)))} on "
                 f"{inventory.host}: is it the same profile?"
             )
+
+
+def _called(name: str) -> str:
+    return repr(name) if name else "not named"
+
+
+def misnamed(
+    inventory: model.Inventory, wanted: Iterable[model.WantedMdev]
+) -> dict[Avoided, str]:
+    """Return in words where a type is not used for what it is called."""
+    wanted = tuple(wanted)
+    return {
+        each: f"there {_called(offer.name)}, not {' or '.join(sorted(names))}"
+        for each in unfit(inventory, wanted)
+        for parent in inventory.parents
+        if parent.name == each.parent
+        and (offer := parent.offer(each.kinds[0])) is not None
+        and (
+            names := {
+                _called(want.type_name)
+                for want in wanted
+                if want.mdev_type == offer.mdev_type
+                and _words(want.type_name) != _words(offer.name)
+            }
+        )
+    }
 
 
 def unfit(

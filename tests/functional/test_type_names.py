@@ -87,6 +87,65 @@ def test_another_brand_is_said():
     assert "GRID T4-1Q" in warning
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "words"),
+    [
+        ("GRID T4-1Q", "", "'GRID T4-1Q' on the source and not named on"),
+        ("", "GRID T4-1Q", "not named on the source and 'GRID T4-1Q' on"),
+    ],
+)
+def test_one_side_does_not_name_it(here, there, words):
+    """It may be another profile, and a human should know."""
+    scene = scenes.Scene(
+        [ID],
+        source_parents=[_card(1, here)],
+        destination_parents=[_card(2, there)],
+    )
+
+    outcome = scene.migrate()
+
+    assert outcome.result == "migrated"
+    assert words in outcome.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("", ["", ""]),
+        ("GRID T4-1Q", ["", "GRID T4-1Q"]),
+        ("GRID T4-1Q", ["GRID T4-2B", "grid  t4-1q"]),
+    ],
+)
+def test_nothing_to_be_said(here, there):
+    """No side names it, or a parent calls it just so and is taken."""
+    scene = scenes.Scene(
+        [ID],
+        source_parents=[_card(1, here)],
+        destination_parents=[
+            _card(n, name) for n, name in enumerate(there, 2)
+        ],
+    )
+
+    assert scene.migrate().warnings == []
+
+
+def test_no_room_where_the_name_is_equal():
+    """Room under another name is told as that: it looks like enough."""
+    scene = scenes.Scene(
+        [ID, ID, ID, ID, ID],
+        source_parents=[
+            SharedParent("pci_0000_01_00_0", [OfferedType(ID, "X")], units=5)
+        ],
+        destination_parents=[_card(2, "Y"), _card(3, "X")],
+    )
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.TooFewMdevs)
+    assert "4 on pci_0000_02_00_0 (there 'Y', not 'X')" in str(outcome.error)
+    assert "4 on pci_0000_03_00_0" in str(outcome.error)
+
+
 def test_chosen_in_spite_of_its_name():
     """Who names the target decides, and is told what he did."""
     scene = _scene("T4 new 1Q")

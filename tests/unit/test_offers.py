@@ -165,8 +165,8 @@ class TestNames:
         assert len(said) == 1
 
     def test_nothing_to_say(self):
-        """Of equal names, and of none."""
-        parents = [_parent("a", "GRID T4-1Q"), _parent("b", "GRID T4-2Q")]
+        """Of equal names, and where neither side has one."""
+        parents = [_parent("a", "GRID T4-1Q"), _parent("b", "")]
         wanted = [_want("GRID T4-1Q"), _want("", 2)]
 
         assert not list(offers.renamed(builders.inventory(parents), wanted))
