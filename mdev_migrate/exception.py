@@ -1299,16 +1299,22 @@ class GuestNotOnTargets(MigrationError):
     """After the migration the guest does not have its target mdevs.
 
     :ivar fate: what became of it there: "changed", "off", "forgotten" as
-        libvirt forgets one without a definition, or "gone".
+        libvirt forgets one without a definition, or "gone"; empty if that is
+        not known.
     """
 
     code = "guest-not-on-targets"
-    hint = _ARRIVED["changed"]
+    hint = (
+        "do not start it on the source: it has left that, and wrote to its "
+        "disks on the destination last. Look at it there, with 'virsh "
+        "domstate --reason', 'virsh dumpxml' and in its log in "
+        "/var/log/libvirt/qemu; what it has there is left as it is"
+    )
 
     guest: str
     host: str
     reason: str
-    fate: str = "changed"
+    fate: str = ""
 
     def __post_init__(self) -> None:
         """Say what is to be done about what became of it."""

@@ -49,7 +49,7 @@ BLOCKERS: Sequence[Hint] = (
     Hint(
         r"iommufd",
         "take iommufd out of the <driver> of the guest's <hostdev>, or use a "
-        "newer kernel and QEMU on both hosts: it must track their writes",
+        "newer kernel and QEMU on both hosts: both must track its writes",
     ),
     Hint(
         r"shmem",

@@ -244,11 +244,15 @@ class GuestMigration:
         try:
             with self._undone_on_failure(kept, limit):
                 self._outcome.target_mdevs = targets
-                starts = durable.starts_with_host(self._source, report.guest)
                 for want in report.wanted:
                     for mdev in (want.source_uuid, targets[want.source_uuid]):
                         self._outcome.mdev_types[mdev] = want.mdev_type
-                journey = self._prepare(report, kept.claim, targets, limit)
+                self._enter(Step.PREPARE)
+                with self._explaining_loss(report.guest):
+                    starts = durable.starts_with_host(
+                        self._source, report.guest
+                    )
+                    journey = self._prepare(report, kept.claim, targets, limit)
                 kept.advance(Step.MIGRATE)
                 self._enter(Step.MIGRATE)
                 self._send(sending, report.guest, journey, limit)
@@ -339,6 +343,19 @@ class GuestMigration:
         if problems or end is End.KEEP:
             kept.leave()
 
+    @contextmanager
+    def _explaining_loss(self, guest: model.Guest) -> Iterator[None]:
+        """Tell of a guest that is not active any more why it is not.
+
+        :raises GuestStopped: if it was shut off since it was looked at;
+            GuestLost if it is not known why it is not active.
+        """
+        try:
+            yield
+        except exception.LibvirtFailed as error:
+            settling.refuse_lost(self._source, self._there, guest, error)
+            raise
+
     def _prepare(
         self,
         report: Report,
@@ -346,27 +363,7 @@ class GuestMigration:
         targets: dict[str, str],
         limit: DowntimeLimit,
     ) -> Journey:
-        """Rewrite the guest's documents and set its downtime limit.
-
-        :raises GuestStopped: if it was shut off since it was looked at;
-            GuestLost if it is not known why it is not active.
-        """
-        self._enter(Step.PREPARE)
-        try:
-            return self._make_journey(report, claim, targets, limit)
-        except exception.LibvirtFailed as error:
-            settling.refuse_lost(
-                self._source, self._there, report.guest, error
-            )
-            raise
-
-    def _make_journey(
-        self,
-        report: Report,
-        claim: model.Claim,
-        targets: dict[str, str],
-        limit: DowntimeLimit,
-    ) -> Journey:
+        """Rewrite the guest's documents and set its downtime limit."""
         uuid = report.guest.instance_uuid
         made = [target.mdev for target in claim.targets if target.created]
         options = self._options

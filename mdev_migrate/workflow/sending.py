@@ -165,6 +165,7 @@ class Sending:
                     host.uri,
                     f"{what} {_with(found)}, as its XML says; planned was: "
                     f"{_with(planned)}",
+                    "changed",
                 )
         statistics = host.completed(uuid)
         if statistics is not None:

@@ -198,20 +198,39 @@ def test_moved_away_before_it_is_looked_at():
     assert "start the guest" not in _text(outcome)
 
 
-@pytest.mark.parametrize("step", ["claim", "prepare"])
-@pytest.mark.parametrize("persistent", [True, False])
-def test_stopped_before_it_is_sent(step, persistent):
-    """Its user did that: nothing of libvirt's has failed."""
+@pytest.mark.parametrize("step", ["plan", "claim", "create", "prepare"])
+@pytest.mark.parametrize(
+    ("persistent", "act", "kind"),
+    [
+        (True, _stop, exception.GuestStopped),
+        (True, _undefine, exception.GuestLost),
+        (False, _stop, exception.GuestLost),
+    ],
+)
+def test_stopped_before_it_is_sent(step, persistent, act, kind):
+    """That is no failure of libvirt's; why, is told if it is known."""
     scene = scenes.Scene(["mtty-1"], persistent=persistent)
 
-    outcome = scene.migrate(observer=_At(step, lambda: _stop(scene)))
+    outcome = scene.migrate(observer=_At(step, lambda: act(scene)))
 
-    kinds = {
-        True: exception.GuestStopped,
-        False: (exception.GuestLost, exception.GuestNotFound),
-    }
-    assert isinstance(outcome.error, kinds[persistent])
+    assert isinstance(outcome.error, kind)
     assert (scene.claims(), scene.there.mdevs()) == ((), {})
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_started_again(phase):
+    """It is the same guest, and another process: it stays, or comes whole."""
+    scene = scenes.Scene(["mtty-1"])
+
+    def restart() -> None:
+        _stop(scene)
+        scene.here.open().lookupByName("vm").create()
+
+    outcome = _migrate_and(scene, restart, phase)
+
+    assert outcome.result in {"migrated", "failed"}
+    assert len(scene.where()) == 1
+    assert (scene.claims(), scene.group.violations()) == ((), [])
 
 
 def _end_there(scene: scenes.Scene) -> None:

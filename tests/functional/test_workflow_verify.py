@@ -107,4 +107,5 @@ def test_guest_redefined_after_arrival():
     outcome = scene.migrate(observer=_AtVerify(redefine))
 
     assert "it will start next without mdevs" in str(outcome.error)
+    assert outcome.error.hint.startswith("leave it running")
     assert scene.claims() == ()

@@ -132,6 +132,31 @@ def test_a_parent_with_what_another_alone_can_use(turned):
     }
 
 
+def test_a_parent_with_what_another_can_use_by_its_name_alone():
+    """What is called otherwise serves only who has chosen it."""
+    special = (("frl", "1"),)
+    parents = [
+        model.Parent(name, (model.MdevType("t", "vfio-pci", 0, called),))
+        for name, called in (("p1", "Y"), ("p2", "X"))
+    ]
+    mdevs = [
+        builders.mdev(5, "t", "p1", attributes=special),
+        builders.mdev(6, "t", "p2", attributes=special),
+        builders.mdev(7, "t", "p2"),
+    ]
+
+    _, pairs = _pairs(
+        builders.inventory(parents, mdevs),
+        builders.want(1, "t", target="p2", type_name="X"),
+        builders.want(2, "t", attributes=special, type_name="X"),
+    )
+
+    assert pairs == {
+        builders.uuid(1): builders.uuid(7),
+        builders.uuid(2): builders.uuid(6),
+    }
+
+
 @pytest.mark.parametrize(
     "target",
     [
