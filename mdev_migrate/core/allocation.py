@@ -374,7 +374,8 @@ def allocate(  # noqa: PLR0913 - facts by name
     offers.check_types(inventory, wanted)
     plan = AllocationPlan()
     matched = _matched(inventory, wanted, held, owner)
-    for want in wanted:
+    uuids = {mdev.uuid for mdev in inventory.mdevs}
+    for want in sorted(wanted, key=lambda want: want.target not in uuids):
         if want.target is not None:
             mine = matched.get(want.source_uuid)
             theirs = (m for m in inventory.mdevs if m.active and m != mine)
@@ -427,19 +428,22 @@ def _chosen(  # noqa: PLR0913, PLR0917 - those of allocate
     owner: str,
     mint: Callable[[], str],
 ) -> AllocationPlan:
-    """Plan for a target that the user has chosen."""
-    narrowed = replace(
-        inventory,
-        parents=tuple(p for p in inventory.parents if p.name == want.target),
-        mdevs=tuple(
-            mdev
-            for mdev in inventory.mdevs
-            if want.target in (mdev.uuid, mdev.parent)
-        ),
+    """Plan for a target that the user has chosen.
+
+    An mdev that is only defined is started where it is defined.
+    """
+    mdevs = tuple(
+        mdev
+        for mdev in inventory.mdevs
+        if want.target in (mdev.uuid, mdev.parent)
     )
+    places = {want.target, *(m.parent for m in mdevs if not m.active)}
+    parents = tuple(p for p in inventory.parents if p.name in places)
+    narrowed = replace(inventory, parents=parents, mdevs=mdevs)
     try:
         return _allocate(narrowed, [want], held, avoid, owner, mint)
-    except exception.TooFewMdevs as error:
+    # The latter, if only another could be made beside it.
+    except (exception.TooFewMdevs, exception.TargetMdevMissing) as error:
         raise exception.TargetUnusable(
             inventory.host,
             want.source_uuid,

@@ -10,7 +10,7 @@ import pytest
 
 from mdev_migrate import testing
 from mdev_migrate.testing import SimulatedHost
-from mdev_migrate.workflow import GuestCheck, Outcome
+from mdev_migrate.workflow import GuestCheck, Options, Outcome
 from tests import builders, scenes
 
 TRANSIENT = {"persistent": False, "autostart": False}
@@ -205,6 +205,17 @@ class TestDefinedAndNotActive:
         )
 
         assert {A, B}.isdisjoint(_targets(scene.migrate()))
+
+    def test_chosen(self):
+        """Also by its UUID."""
+        scene = _scene(DEFINED)
+        _add(scene.there, A, DEFINED, active=False)
+        _add(scene.there, B, DEFINED)
+
+        outcome = scene.migrate(options=Options(targets={scene.sources[0]: A}))
+
+        assert scene.missed(outcome) == []
+        assert _targets(outcome) == [A]
 
     def test_full_parent(self):
         """There is no room to start it: another parent has some."""

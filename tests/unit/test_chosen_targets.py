@@ -70,6 +70,37 @@ def test_a_parent_with_an_mdev():
 
 
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("ports", [2, 1])
+def test_an_mdev_that_is_only_defined(turned, ports):
+    """It is started, and a parent that was chosen leaves it alone."""
+    defined = builders.mdev(5, active=False, persistent=True)
+    wants = [
+        builders.want(1, target=builders.MTTY),
+        builders.want(2, target=builders.uuid(5)),
+    ]
+    if turned:
+        wants.reverse()
+    inventory = _inventory(defined, ports=(ports, 0))
+
+    if ports == 1:
+        with pytest.raises(exception.TargetUnusable):
+            _pairs(inventory, *wants)
+        return
+    plan, _ = _pairs(inventory, *wants)
+
+    assert plan.reuse == ()
+    assert {mdev.uuid for mdev in plan.create} > {builders.uuid(5)}
+
+
+def test_an_mdev_that_is_only_defined_and_another_kind():
+    """None is made in its place."""
+    defined = builders.mdev(5, "mtty-2", active=False, persistent=True)
+
+    with pytest.raises(exception.TargetUnusable, match=builders.uuid(5)):
+        _pairs(_inventory(defined), builders.want(1, target=builders.uuid(5)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
 def test_a_parent_and_an_mdev_on_it(turned):
     """Who chose the parent leaves the other the mdev that he chose."""
     wants = [
