@@ -138,7 +138,7 @@ BLOCKERS: Sequence[Hint] = (
         "hosts",
     ),
     Hint(
-        r"shared storage(?! over)|unsafe|cache|corruption|\bdisk|nvme|"
+        r"shared storage(?! over)|unsafe|cache|corruption|\bdisk|"
         r"reservations",
         "the guest's disks must be on storage that both hosts share, with "
         "cache none or directsync; --unsafe migrates it all the same",
@@ -164,7 +164,7 @@ BLOCKERS: Sequence[Hint] = (
         "the guest ends with the connection that started it: it cannot leave",
     ),
     Hint(
-        r"non-migratable device|not yet migratable|not migratable",
+        r"non-?migratable|not (yet )?migratable",
         "detach the device that is named from the guest",
     ),
 )
@@ -221,8 +221,9 @@ JOURNEYS: Sequence[Hint] = (
     ),
     Hint(
         _CERTIFICATE,
-        "the source must call the destination what its certificate does: "
-        "compare that name with --peer-uri, and for memory with --migrate-uri",
+        "both hosts' certificates must be valid, and the source must call the "
+        "destination what its certificate does: compare that name with "
+        "--peer-uri, and for memory with --migrate-uri",
     ),
     Hint(
         _NO_ANSWER,
@@ -296,4 +297,5 @@ def find_all(known: Sequence[Hint], reasons: str, *names: str) -> str | None:
     return "; ".join(dict.fromkeys(filter(None, found))) or None
 
 
-_JOINTS = re.compile(r"; |, ")
+#: Between reasons: also between words of a list that ends them.
+_JOINTS = re.compile(r"; |(?:, and |, | and )(?=[\w-]+(?:$|[,;]| and ))")

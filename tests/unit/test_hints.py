@@ -111,6 +111,8 @@ BLOCKERS |= {
     "guest 'vfio-vm': cannot migrate domain with 3 snapshots": "snapshot",
     "domain vfio-vm: cannot migrate domain with 3 snapshots": "snapshot",
     "guest vm7-vfio has active block job": "blockjob",
+    "State blocked by non-migratable device '0000:00:02.0/nvme'": "detach",
+    "usb-redir device is non-migratable": "detach",
 }
 #: Of these the vendor of the driver can do something.
 VENDORS = ("vendor driver", "together")
@@ -142,9 +144,10 @@ def test_several():
     assert "vendor driver" in hint
 
 
-def test_several_in_a_list():
-    """Those that commas join count as well."""
-    hint = _blocked("Migration is not permitted by invtsc, vfio").hint
+@pytest.mark.parametrize("joint", [", ", " and ", ", and ", "; "])
+def test_several_in_a_list(joint):
+    """Each of its words counts."""
+    hint = _blocked(f"Migration is not permitted by invtsc{joint}vfio").hint
 
     assert "<cpu>" in hint
     assert "vendor driver" in hint
