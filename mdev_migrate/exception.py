@@ -352,8 +352,8 @@ class GuestNotRunning(PreCheckError):
 
     code = "guest-not-running"
     hint = (
-        "start the guest, or move its definition offline; if it is on its way "
-        "already, wait for that"
+        "start the guest if it runs on no other host, or move its definition "
+        "offline; if it is on its way already, wait for that"
     )
 
     guest: str
