@@ -29,16 +29,12 @@ from mdev_migrate.cli import (
     way_options,
 )
 from mdev_migrate.cli.listeners import Several
-from mdev_migrate.cli.session import Places, Session, exit_code
+from mdev_migrate.cli.session import Session, exit_code
 from mdev_migrate.host import Host
-from mdev_migrate.workflow import Options, Outcome
-from mdev_migrate.workflow.drain import (
-    Drain,
-    Leaving,
-    Moved,
-    Plan,
-    make_plan,
-)
+from mdev_migrate.model import Step
+from mdev_migrate.workflow import Destination, Options, Outcome
+from mdev_migrate.workflow.drain import Drain, Moved
+from mdev_migrate.workflow.drain_plan import Leaving, Plan, make_plan
 from mdev_migrate.workflow.shut_off import DefinitionMove
 
 
@@ -236,32 +232,46 @@ class _Call:
 
 
 def _look(session: Session, call: _Call) -> Plan:
-    """Look at all hosts and plan."""
+    """Look at all hosts and plan.
+
+    :raises HostUnreachable: if the source is, or every destination.
+    """
+    places: dict[str, Destination] = {}
+    unreached: dict[str, exception.MdevMigrateError] = {}
     with contextlib.ExitStack() as stack:
-        places: dict[str, Places] = {
-            target.to: stack.enter_context(session.hosts(target.to))
-            for target in call.targets
-        }
-        source = next(iter(places.values())).source
+        source = stack.enter_context(session.source())
+        for target in call.targets:
+            try:
+                places[target.to] = stack.enter_context(
+                    session.destination(target.to)
+                )
+            except exception.HostUnreachable as error:
+                unreached[target.to] = error
+        if not places:
+            first, *others = unreached.values()
+            for other in others:
+                session.warn(str(other))
+            raise first
         chosen = _chosen(call, source, places)
         plan = make_plan(
             source,
-            {to: place.destination for to, place in places.items()},
+            places,
             {target.to: target.how for target in call.targets},
             chosen.wants,
             shut_off=call.shut_off,
+            unreached=unreached,
         )
         chosen.check()
         return plan
 
 
 def _chosen(
-    call: _Call, source: Host, places: Mapping[str, Places]
+    call: _Call, source: Host, places: Mapping[str, Destination]
 ) -> drain_guests.Chosen:
     origins = None
     if call.origins is not None:
         (place,) = places.values()
-        origin = place.destination.host.facts().host_uuid
+        origin = place.host.facts().host_uuid
         origins = drain_guests.read_note(call.origins, origin)
     only, but = (
         drain_guests.known(source, words) for words in (call.only, call.but)
@@ -350,5 +360,13 @@ def _answer(
         "dry_run": call.dry_run,
         "fits": plan is not None and not plan.staying,
         "shortage": dict(plan.shortage) if plan else {},
+        "unreached": {
+            name: json_output.error(error, Step.CONNECT)
+            for name, error in (plan.unreached if plan else {}).items()
+        },
+        "off": [
+            {"guest": guest.name, "instance_uuid": guest.instance_uuid}
+            for guest in (plan.off if plan else ())
+        ],
         "guests": [drain_output.guest_as_json(each) for each in moved],
     }

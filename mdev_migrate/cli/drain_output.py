@@ -15,18 +15,32 @@ from mdev_migrate.cli import (
     table,
 )
 from mdev_migrate.workflow import Outcome
-from mdev_migrate.workflow.drain import Leaving, Moved, Plan
+from mdev_migrate.workflow.drain import Moved
+from mdev_migrate.workflow.drain_plan import Leaving, Plan
 
 
 def show_plan(plan: Plan) -> None:
     """Show where each guest goes, or why it must stay."""
-    if not plan.guests:
+    for error in plan.unreached.values():
+        output.line(f"not a destination: {error} ({error.code})", "red")
+    if plan.guests:
+        _show_guests(plan)
+    else:
         output.line("there is no guest to move")
-        return
+    if plan.off:
+        names = ", ".join(guest.name for guest in plan.off)
+        output.line(
+            f"off, so not moved: {names}; --shut-off moves the definitions"
+        )
+
+
+def _show_guests(plan: Plan) -> None:
     titles = ("GUEST", "TYPES", "MEMORY", "DESTINATION", "DOWNTIME")
     table.show(titles, [_row(each) for each in plan.guests])
     for each in plan.staying:
         for name, reason in each.reasons.items():
+            if name in plan.unreached:
+                continue
             output.line(f"{each.guest.name} cannot go to {name}: {reason}")
     if plan.staying:
         lacking = ", ".join(

@@ -181,13 +181,25 @@ class Session:
         :param within_s: how long the command may take; None for no limit.
         :raises HostUnreachable: if one cannot be opened.
         """
-        with self.source(within_s) as source:
-            self.step = Step.CONNECT
-            with contextlib.closing(self._open(to, within_s)) as host:
-                self.step = Step.CHECK
-                yield Places(
-                    source, self.environment.destination(host), self.began
-                )
+        with (
+            self.source(within_s) as source,
+            self.destination(to, within_s) as destination,
+        ):
+            yield Places(source, destination, self.began)
+
+    @contextlib.contextmanager
+    def destination(
+        self, to: str, within_s: float | None = None
+    ) -> Iterator[Destination]:
+        """Open a destination.
+
+        :param within_s: how long the command may take; None for no limit.
+        :raises HostUnreachable: if it cannot be opened.
+        """
+        self.step = Step.CONNECT
+        with contextlib.closing(self._open(to, within_s)) as host:
+            self.step = Step.CHECK
+            yield self.environment.destination(host)
 
     def _open(self, uri: str, within_s: float | None = None) -> Host:
         """Open a host, and wait no longer for it than a while.

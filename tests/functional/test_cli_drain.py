@@ -197,6 +197,86 @@ def test_next_destination(hosts: Hosts):
     assert hosts.world.group.violations() == []
 
 
+def test_next_after_a_stall(hosts: Hosts):
+    """What does not end over one link may end over another."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.world.source.required_downtime_ms = 20_000
+    begun = set()
+
+    def pace(step: testing.Step) -> None:
+        if step.phase == "copy":
+            begun.add(step.destination)
+        if len(begun) == 2:
+            hosts.world.source.required_downtime_ms = 0
+
+    hosts.world.group.pace = pace
+
+    answer = hosts.drain(
+        *("--json", "--max-downtime", "300", "--stall-timeout", "0.2")
+    )
+
+    (guest,) = answer.json["guests"]
+    assert (answer.code, guest["result"]) == (0, "migrated")
+    first, _second = guest["tried"]
+    assert first["error"]["code"] == "migration-aborted"
+    assert guest["destination"] != guest["planned"]
+
+
+def test_a_destination_out_of_reach(hosts: Hosts):
+    """The others are used; it is said which host was not, and why."""
+    hosts.add_guest("a", "mtty-1")
+    nowhere = "qemu+tls://nowhere/system"
+
+    plan = hosts.drain("--to", nowhere, "--dry-run")
+    answer = hosts.drain("--to", nowhere, "--json")
+
+    assert plan.code == 0
+    assert f"cannot reach {nowhere}: " in plan.out
+    assert (answer.code, _results(answer)) == (0, {"a": "migrated"})
+    assert answer.json["unreached"].keys() == {nowhere}
+    assert answer.json["unreached"][nowhere]["code"] == "host-unreachable"
+
+
+def test_a_destination_that_is_lost_while_it_is_looked_at(hosts: Hosts):
+    """It is as good as one that was not reached."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.world.group.faults.on(
+        "listAllDomains", testing.lose_connection(), host="host-b"
+    )
+
+    answer = hosts.drain("--json")
+
+    assert (answer.code, hosts.running()) == (0, [0, 0, 1])
+    assert [*answer.json["unreached"]] == [hosts.there[0]]
+
+
+def test_who_stays_for_a_destination_out_of_reach(world: World):
+    """It may be the one with room: exit code 1, as the guest is there."""
+    hosts = Hosts(world, ports=(0, 0))
+    hosts.add_guest("a", "mtty-1")
+    nowhere = "qemu+tls://nowhere/system"
+
+    answer = hosts.drain("--to", nowhere, "--json")
+
+    (guest,) = answer.json["guests"]
+    assert (answer.code, guest["result"]) == (1, "stays")
+    assert guest["reasons"].keys() == {*hosts.there, nowhere}
+
+
+def test_no_destination_in_reach(world: World):
+    """There is nothing to plan."""
+    world.add_guest()
+
+    answer = world.run(
+        *("drain", "--to", "qemu+tls://nowhere/system"),
+        *("--to", "qemu+tls://nobody/system", "--json"),
+    )
+
+    assert (answer.code, answer.json["guests"]) == (3, [])
+    assert answer.json["error"]["code"] == "host-unreachable"
+    assert "cannot reach qemu+tls://nobody/system" in answer.err
+
+
 def test_left_where_it_is(hosts: Hosts):
     """One that no host takes stays, and is named; the others leave."""
     hosts.add_guest("a", "mtty-1")
@@ -252,6 +332,7 @@ def test_signals(
     again = hosts.drain("--json")
 
     assert (answer.code, _results(answer)) == (1, results)
+    assert [len(g["tried"]) for g in answer.json["guests"]] == [1, 0]
     assert words in answer.err
     assert again.code == 0
     assert hosts.left() == set()
@@ -410,7 +491,6 @@ def test_only_some_come_back(hosts: Hosts, tmp_path: pathlib.Path):
         (("--only", "nobody"), 2, "no running guest 'nobody'"),
         (("--peer-uri", "qemu:///system"), 2, "as often as --to"),
         (("--to", "qemu+tls://host-b/system"), 2, "a host twice"),
-        (("--to", "qemu+tls://nowhere/system"), 3, "host-unreachable"),
         (("--from-drain", __file__), 2, "needs one --to"),
     ],
 )
@@ -610,12 +690,23 @@ class TestShutOff:
         return {each.name(): each.XMLDesc() for each in domains}
 
     def test_they_stay(self, hosts: Hosts):
-        """Unless it is asked for."""
-        hosts.add_guest("off", "mtty-1", running=False)
+        """Unless it is asked for, which is said; only of who is meant."""
+        uuid = hosts.add_guest("off", "mtty-1", running=False)
+        hosts.add_guest("plain", running=False)
+        hosts.add_guest("kept", "mtty-1", running=False)
 
-        answer = hosts.drain("--json")
+        answer = hosts.drain("--json", "--except", "kept")
+        people = hosts.drain("--dry-run", "--only", "off")
 
         assert (answer.code, answer.json["guests"]) == (0, [])
+        assert answer.json["off"] == [{"guest": "off", "instance_uuid": uuid}]
+        assert (people.code, people.out.splitlines()) == (
+            0,
+            [
+                "there is no guest to move",
+                "off, so not moved: off; --shut-off moves the definitions",
+            ],
+        )
 
     def test_they_move(self, hosts: Hosts):
         """Nothing of them is left, and they will start there."""
