@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 
 import libvirt
@@ -62,8 +63,15 @@ class Crashes:
         ).run()
 
     def restart(self) -> None:
-        """Let the process end, and a new one begin."""
+        """Let the process end, and a new one begin.
+
+        What its threads have called by then has an effect; if a beat came
+        later, its owner would be taken for alive.
+        """
         self.group.wait_for_migrations()
+        for thread in threading.enumerate():
+            if thread.name == "beat":
+                thread.join(self.limits.settle_s)
         self.group.new_process()
 
     def recovery(

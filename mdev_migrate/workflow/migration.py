@@ -380,8 +380,6 @@ class GuestMigration:
                 report.inactive_mdevs(targets),
                 made,
             )
-        limits = self._destination.limits
-        undoing.await_mdevs(self._there, frozenset(targets.values()), limits)
         self._heed_others(report.guest)
         limit.begin()
         self._heed_stop(report.guest)
