@@ -15,6 +15,7 @@ import click
 from mdev_migrate import exception
 from mdev_migrate.cli import (
     application,
+    bars,
     completion,
     drain_guests,
     drain_output,
@@ -284,12 +285,13 @@ def _move_all(session: Session, call: _Call, plan: Plan) -> Sequence[Moved]:
     hows = {target.to: target.how for target in call.targets}
     quiet = session.settings.as_json and not session.settings.verbose
     note = drain_guests.Note(call.note)
-    with signals.draining(output.say) as (finish, abort):
+    with (
+        signals.draining(output.say) as (finish, abort),
+        bars.tellers(call.parallel > 1 and not quiet) as teller,
+    ):
 
         def move(leaving: Leaving, to: str) -> Outcome:
-            name = leaving.guest.name
-            alone = call.parallel == 1
-            lines = progress.teller(name) if alone else progress.Lines(name)
+            lines = teller(leaving.guest.name)
             observer = Several([] if quiet else [lines])
             lines_of = _lines(lines)
             with lines_of:

@@ -2,11 +2,16 @@
 """Is a host empty after ``drain``, and is it said why if it is not?"""
 
 import dataclasses
+import errno
+import importlib.util
+import io
 import itertools
 import json
 import os
 import pathlib
+import re
 import signal
+import sys
 
 import libvirt
 import pytest
@@ -380,6 +385,84 @@ def test_side_by_side(hosts: Hosts):
     assert set(_results(answer).values()) == {"migrated"}
     assert hosts.running()[0] == 0
     assert hosts.world.group.violations() == []
+
+
+class _Terminal(io.StringIO):
+    """A terminal that keeps what is written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _on_terminal(monkeypatch: pytest.MonkeyPatch) -> _Terminal:
+    """Let stderr be a terminal of 60 columns.
+
+    Not as a fixture: pytest sets its own between that and the test.
+    """
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    return terminal
+
+
+class TestBars:
+    """On a terminal each of several guests has a bar."""
+
+    def test_drawn_and_taken_away(
+        self, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Below what is said, in whole lines, the name as it is."""
+        terminal = _on_terminal(monkeypatch)
+        hosts.world.source.required_downtime_ms = 1000
+        for name in ("web[bold]", "b"):
+            hosts.add_guest(name, "mtty-1")
+
+        answer = hosts.drain("--parallel-guests", "2")
+
+        assert answer.code == 0
+        told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+        lines = [line.strip() for line in re.split(r"[\r\n]+", told)]
+        drawn = [
+            line
+            for line in lines
+            if "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in line
+        ]
+        assert {line.split()[0] for line in drawn} == {"web[bold]", "b"}
+        assert all(len(line) <= 60 for line in drawn)
+        assert any(" %" in line for line in drawn), drawn
+        assert "b: release: release the claim" in lines
+
+    def test_not_installed(
+        self, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Lines do without the library."""
+        terminal = _on_terminal(monkeypatch)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+        hosts.add_guest("a", "mtty-1")
+
+        answer = hosts.drain("--parallel-guests", "2")
+
+        assert answer.code == 0
+        assert "a: migrate: move the guest" in terminal.getvalue()
+        assert "\x1b[" not in terminal.getvalue()
+
+    def test_terminal_that_is_gone(
+        self, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+    ):
+        """It does not come between a guest and its migration."""
+        terminal = _on_terminal(monkeypatch)
+
+        def gone(_text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(terminal, "write", gone)
+        hosts.world.source.required_downtime_ms = 1000
+        hosts.add_guest("a", "mtty-1")
+        hosts.add_guest("b", "mtty-1")
+
+        assert hosts.drain("--parallel-guests", "2").code == 0
+        assert hosts.left() == set()
 
 
 def test_there_and_back(hosts: Hosts, tmp_path: pathlib.Path):
