@@ -20,6 +20,8 @@ from tests.lab.command import Command
 from tests.lab.hosts import until
 
 COPY_LIMIT_S = 600
+#: A service that starts anew, and a period of its task.
+_UNDONE_S = 240
 #: Less than a busy guest writes.
 SPEED_MIB_S = 1
 
@@ -68,22 +70,32 @@ class Stay:
         return self.openstack.a.is_copying(self.server)
 
     def see_undone(self, number: int) -> None:
-        """See the guest run on, and everything else as it was."""
+        """See the guest run on, and everything else as it was.
+
+        What a service undoes that was away meanwhile takes its time.
+        """
         openstack, server = self.openstack, self.server
         openstack.wait_for_status(server, "ACTIVE")
         assert openstack.host_of(server) == openstack.a.compute
         counted = openstack.a.see_counting(server, self.count)
         assert counted > self.count
-        assert not openstack.b.has(server)
+        until("end of its claims", lambda: not self._claims(), _UNDONE_S)
+        until("end of what came", lambda: not openstack.b.has(server))
         assert not openstack.b.has_directory(server)
         assert openstack.b.mdevs() == self.before
-        assert openstack.a.claims() + openstack.b.claims() == []
-        assert openstack.allocations(server) == self.held
         migration = openstack.migration(server, number)["uuid"]
-        assert openstack.allocations(migration) == {}
+        until(
+            "end of the migration's allocations",
+            lambda: openstack.allocations(migration) == {},
+            _UNDONE_S,
+        )
+        assert openstack.allocations(server) == self.held
         assert openstack.status(self.plain) == "ACTIVE"
         plain = openstack.a.count(self.plain)
         assert openstack.a.see_counting(self.plain, plain) > plain
+
+    def _claims(self) -> list[str]:
+        return self.openstack.a.claims() + self.openstack.b.claims()
 
 
 @pytest.fixture(scope="module")

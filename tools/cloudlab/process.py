@@ -14,6 +14,9 @@ from labhost.failure import LabError
 STOP_LIMIT_S = 60
 COMMAND_LIMIT_S = 600
 
+#: What was started and is to run on: Python warns of what is let go of.
+_CHILDREN: list["subprocess.Popen[bytes]"] = []
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -41,15 +44,16 @@ def start(
     """Start a process that writes to a log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        pid = subprocess.Popen(
+        started = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_environment(environment),
             start_new_session=True,
-        ).pid
-    return Process(name, pid, _started(pid) or 0)
+        )
+    _CHILDREN.append(started)
+    return Process(name, started.pid, _started(started.pid) or 0)
 
 
 def stop(process: Process, how: int = signal.SIGTERM) -> None:
