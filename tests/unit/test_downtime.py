@@ -286,6 +286,18 @@ def test_a_bandwidth_limit_holds_while_memory_is_copied():
     assert 38 < seconds < 50  # 80 MiB at 2 MiB/s, and eight looks.
 
 
+def test_one_round_that_fits_is_no_reason_to_lift():
+    """However often it is looked at: the next one may be the last."""
+    policy = Policy(Bounds(begin_ms=10_000), bandwidth_limited=True)
+    job = model.JobProgress(
+        data_total=1 << 30, data_remaining=MIB, iteration=2, downtime_ms=9_000
+    )
+
+    told = {policy.look(job, look * LOOK_S) for look in range(100)}
+
+    assert told == {None}
+
+
 def test_goes_on_if_told_so():
     """Without a limit for that nothing is given up."""
     policy = Policy(Bounds(stall_timeout_s=None))
