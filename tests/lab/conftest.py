@@ -3,11 +3,13 @@
 
 import itertools
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from labhost import state
-from labhost.layout import WorkFolder
+from labhost.layout import HOSTS, THIRD, TOP, WorkFolder
 
 from tests import results
 from tests.lab.command import Command
@@ -21,10 +23,10 @@ _numbers = itertools.count(1)
 def hosts() -> tuple[LabHost, LabHost]:
     """Return the lab's hosts."""
     started = state.load(WorkFolder.default())
-    running = [host for host in started.values() if host.is_running()]
-    if len(running) != 2:
+    running = {name for name, h in started.items() if h.is_running()}
+    if not running >= HOSTS.keys():
         pytest.skip("the lab's hosts do not run: use tools/lab test")
-    one, other = (LabHost(started[name]) for name in sorted(started))
+    one, other = (LabHost(started[name]) for name in HOSTS)
     one.clean()
     other.clean()
     results.found_versions.update(one.versions())
@@ -49,6 +51,23 @@ def a(hosts: tuple[LabHost, LabHost]) -> LabHost:
 def b(hosts: tuple[LabHost, LabHost]) -> LabHost:
     """Return the host that guests go to."""
     return hosts[1]
+
+
+@pytest.fixture
+def c(hosts: tuple[LabHost, LabHost]) -> Iterator[LabHost]:
+    """Return a third host, small, that runs as long as the test."""
+
+    def tell_lab(action: str) -> None:
+        command = [sys.executable, str(TOP / "tools/lab"), action, THIRD.name]
+        subprocess.run(command, check=True)  # noqa: S603 - our own program
+
+    try:
+        tell_lab("up")
+        host = LabHost(state.load(WorkFolder.default())[THIRD.name])
+        yield host
+        assert host.clean() == ""
+    finally:
+        tell_lab("down")
 
 
 @pytest.fixture

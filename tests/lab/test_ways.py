@@ -2,12 +2,9 @@
 """Guests that do not converge at first, with own disks, or in parallel."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-import libvirt
-
-from tests.lab.hosts import LabHost, until
-from tests.lab.scenes import Guest, Scene
+from tests.lab.hosts import LabHost
+from tests.lab.scenes import Scene
 
 #: What is written to in a round does not fit into QEMU's 300 ms.
 BUSY = {"dirty_mib": 8}
@@ -80,45 +77,3 @@ def test_a_guest_goes_over_several_connections(
 
     assert (answer.status, answer.code) == (0, None), answer
     assert b.see_counting(parallel.guest.name, parallel.count)
-
-
-def _is_quiet(host: LabHost) -> bool:
-    """Tell whether no guest of a host is on its way."""
-    try:
-        return not any(map(host.has_job, host.guests()))
-    except libvirt.libvirtError:
-        return False  # One has just left.
-
-
-def test_a_host_is_emptied_and_filled_again(
-    scene: Callable[..., Scene],
-    start: Callable[..., Guest],
-    a: LabHost,
-    b: LabHost,
-    tmp_path: Path,
-) -> None:
-    """Killed in the middle and called again, it goes on; all come back."""
-    first = scene()
-    others = [start("mtty-2"), start("mtty-1", "mtty-2", **BUSY)]
-    names = {first.guest.name, *(guest.name for guest in others)}
-    note = str(tmp_path / "note")
-    patient = ("--max-downtime", "60000")
-    there = (*("drain", "-c", a.client_uri, *b.towards), *patient)
-    back = ("drain", "-c", b.client_uri, *a.towards, "--from-drain", note)
-
-    killed = first.command.start(*there, "--note", note)
-    until("guest that has left", lambda: len(a.guests()) < len(names))
-    killed.stop()
-    until("end of what was under way", lambda: _is_quiet(a))
-    again = first.command.run(*there, "--note", note)
-    left = a.guests()
-    returned = first.command.run(*back, *patient)
-
-    assert again.status == 0, again
-    assert {each["result"] for each in again.document["guests"]} <= {
-        "migrated"
-    }
-    assert left == set()
-    assert returned.status == 0, returned
-    assert a.guests() == names
-    assert b.guests() == set()

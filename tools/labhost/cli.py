@@ -12,7 +12,7 @@ from typing import Any
 
 from labhost import agent, bench, lab, monitor, needs, state, terminal
 from labhost.failure import LabError
-from labhost.layout import HOSTS, TOP, WorkFolder
+from labhost.layout import HOSTS, KNOWN, TOP, WorkFolder
 
 TEST_LIMIT_S = 2200
 #: Instead of what suits tests that are over in no time.
@@ -52,13 +52,13 @@ def _build(work: WorkFolder, _: argparse.Namespace) -> None:
 
 def _up(work: WorkFolder, options: argparse.Namespace) -> None:
     with work.lock():
-        lab.up(work)
+        lab.up(work, names=options.hosts or tuple(HOSTS))
     _status(work, options)
 
 
-def _down(work: WorkFolder, _: argparse.Namespace) -> None:
+def _down(work: WorkFolder, options: argparse.Namespace) -> None:
     with work.lock():
-        lab.down(work)
+        lab.down(work, options.hosts or tuple(KNOWN))
 
 
 def _reset(work: WorkFolder, options: argparse.Namespace) -> None:
@@ -73,8 +73,8 @@ def _status(work: WorkFolder, options: argparse.Namespace) -> int:
         _print(json.dumps({"hosts": described}, indent=2))
     else:
         _print(_table(described) or "no host was started")
-    ready = [host for host in described if host["running"]]
-    return 0 if len(ready) == len(HOSTS) else 1
+    ready = {host["name"] for host in described if host["running"]}
+    return 0 if ready >= HOSTS.keys() else 1
 
 
 def _exec(work: WorkFolder, options: argparse.Namespace) -> int:
@@ -140,13 +140,15 @@ def _with_hosts(work: WorkFolder, act: Callable[[], int]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools/lab",
-        description="Two libvirt/QEMU hosts with mediated devices.",
+        description="Two or three libvirt/QEMU hosts with mediated devices.",
         epilog="MDEV_LAB_DIR names the work folder (default: .lab).",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "build", _build, "build the hosts' image")
-    _add(commands, "up", _up, "start the hosts that do not run, and wait")
-    _add(commands, "down", _down, "stop the hosts and drop their disks")
+    text = "start the hosts that do not run, and wait; by default, a and b"
+    _add_hosts(_add(commands, "up", _up, text))
+    text = "stop the hosts and drop their disks; by default, all"
+    _add_hosts(_add(commands, "down", _down, text))
     status = _add(commands, "status", _status, "say what runs, and where")
     status.add_argument("--json", action="store_true")
     reset = _add(commands, "reset", _reset, "start one host afresh")
@@ -174,7 +176,21 @@ def _add(commands: Any, name: str, run: Any, text: str) -> Any:
 
 
 def _add_host(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("host", choices=sorted(HOSTS))
+    parser.add_argument("host", choices=sorted(KNOWN))
+
+
+def _add_hosts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("hosts", nargs="*", metavar="HOST", type=_known)
+
+
+def _known(name: str) -> str:
+    """Return the name of a host that there is.
+
+    :raises argparse.ArgumentTypeError: if there is none.
+    """
+    if name not in KNOWN:
+        raise argparse.ArgumentTypeError(f"there is no host {name}")
+    return name
 
 
 def _table(described: list[dict[str, Any]]) -> str:

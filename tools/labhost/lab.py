@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring both hosts up and down."""
+"""Bring the hosts up and down."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from labhost import image, machine, program, state, terminal
 from labhost.failure import LabError
-from labhost.layout import GUEST_PROGRAM, HOSTS, WorkFolder
+from labhost.layout import GUEST_PROGRAM, HOSTS, KNOWN, WorkFolder
 from labhost.state import RunningHost
 
 
@@ -23,34 +23,40 @@ def up(
     work: WorkFolder,
     built: image.Image | None = None,
     extra: Mapping[str, Sequence[str]] | None = None,
+    names: Iterable[str] = tuple(HOSTS),
 ) -> None:
     """Start the hosts that do not run, and wait for all.
 
     :param built: what they boot from; by default, what is in ``work``.
     :param extra: words for the QEMU of a host, by its name.
+    :param names: those that are to run.
     :raises LabError: if one does not become ready.
     """
     hosts = state.load(work)
     down_now = [
-        n for n in HOSTS if n not in hosts or not hosts[n].is_running()
+        n for n in names if n not in hosts or not hosts[n].is_running()
     ]
     if down_now:
         built = built or build(work)
         accelerator = _accelerator(built)
         for name in down_now:
-            machine.forget_disk(work, HOSTS[name])
+            machine.forget_disk(work, KNOWN[name])
             words = (extra or {}).get(name, ())
             _start(work, name, built, accelerator, words)
     for host in state.load(work).values():
         machine.wait_until_ready(host)
 
 
-def down(work: WorkFolder) -> None:
-    """Stop the hosts and drop their disks; harmless if none runs."""
-    for name, host in state.load(work).items():
-        machine.stop(host)
-        machine.forget_disk(work, HOSTS[name])
-    state.store(work, {})
+def down(work: WorkFolder, names: Collection[str] = tuple(KNOWN)) -> None:
+    """Stop hosts and drop their disks; harmless if none runs.
+
+    :param names: which.
+    """
+    hosts = state.load(work)
+    for name in hosts.keys() & {*names}:
+        machine.stop(hosts.pop(name))
+        machine.forget_disk(work, KNOWN[name])
+    state.store(work, hosts)
 
 
 def reset(work: WorkFolder, name: str, *, keep_disk: bool) -> None:
@@ -64,7 +70,7 @@ def reset(work: WorkFolder, name: str, *, keep_disk: bool) -> None:
         raise LabError(f"host {name} was not started: run tools/lab up")
     machine.stop(host)
     if not keep_disk:
-        machine.forget_disk(work, HOSTS[name])
+        machine.forget_disk(work, KNOWN[name])
     built = image.Image(Path(host.image))
     _start(work, name, built, host.accelerator, host.extra)
     machine.wait_until_ready(running(work, name))
@@ -83,7 +89,7 @@ def running(work: WorkFolder, name: str) -> RunningHost:
 
 def describe(host: RunningHost) -> dict[str, Any]:
     """Return everything a test needs to know about a host."""
-    spec = HOSTS[host.name]
+    spec = KNOWN[host.name]
     return {
         "name": host.name,
         "running": host.is_running(),
@@ -109,7 +115,7 @@ def _start(
     extra: Sequence[str],
 ) -> None:
     terminal.say(f"starting host {name} ({accelerator})")
-    host = machine.start(work, HOSTS[name], built, accelerator, extra)
+    host = machine.start(work, KNOWN[name], built, accelerator, extra)
     state.store(work, state.load(work) | {name: host})
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the lab keeps its files, and what its two hosts are."""
+"""Where the lab keeps its files, and what its hosts are."""
 
 import contextlib
 import fcntl
@@ -22,10 +22,12 @@ class HostSpec:
     """What distinguishes one host from the other.
 
     :ivar number: last part of its addresses.
+    :ivar memory_mib: memory of its QEMU.
     """
 
     name: str
     number: int
+    memory_mib: int = 2048
 
     @property
     def uuid(self) -> str:
@@ -43,11 +45,11 @@ class HostSpec:
 
 
 HOSTS = {spec.name: spec for spec in (HostSpec("a", 1), HostSpec("b", 2))}
-
-
-def peer_of(spec: HostSpec) -> HostSpec:
-    """Return the host at the other end of the link."""
-    return next(other for other in HOSTS.values() if other is not spec)
+#: A third host, small, that is started for who asks for it only.
+THIRD = HostSpec("c", 3, memory_mib=1024)
+KNOWN = HOSTS | {THIRD.name: THIRD}
+#: The host whose QEMU is the switch between those at the link.
+SWITCH = HOSTS["a"]
 
 
 @dataclass(frozen=True, slots=True)

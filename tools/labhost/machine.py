@@ -14,14 +14,14 @@ from labhost.failure import AgentUnreachable, LabError
 from labhost.image import Image
 from labhost.layout import (
     AGENT_PORT,
+    KNOWN,
     LIBVIRTD_PORT,
+    SWITCH,
     HostSpec,
     WorkFolder,
-    peer_of,
 )
 from labhost.state import RunningHost, process_mark
 
-MEMORY_MIB = 2048
 BOOT_LIMIT_S = 240
 STOP_LIMIT_S = 20
 
@@ -161,7 +161,7 @@ def _command(host: RunningHost, spec: HostSpec, image: Image) -> list[str]:
     return [
         *("qemu-system-x86_64", "-name", process_mark(Path(host.folder))),
         *("-machine", "q35", *_processor(host.accelerator)),
-        *("-m", str(MEMORY_MIB), "-nodefaults", "-display", "none"),
+        *("-m", str(spec.memory_mib), "-nodefaults", "-display", "none"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
         *("-append", boot, "-serial", "file:console.log"),
         *("-qmp", f"unix:{monitor.SOCKET_NAME},server=on,wait=off"),
@@ -190,11 +190,27 @@ def _outside_card(host: RunningHost, spec: HostSpec) -> list[str]:
 
 
 def _link_card(spec: HostSpec) -> list[str]:
-    """One end of the link; either host may start and end on its own."""
-    near, far = f"../{spec.name}.link", f"../{peer_of(spec).name}.link"
-    netdev = (
-        f"dgram,id=link,local.type=unix,local.path={near}"
-        f",remote.type=unix,remote.path={far}"
-    )
+    """Its card at the link; each host may start and end on its own.
+
+    One host's QEMU is the switch: the others' cards lead to it.
+    """
     device = f"virtio-net-pci,netdev=link,id=link-card,mac={spec.mac(1)}"
-    return ["-netdev", netdev, "-device", device]
+    if spec != SWITCH:
+        return ["-netdev", _wire("link", spec, SWITCH), "-device", device]
+    words = ["-netdev", "hubport,id=link,hubid=0", "-device", device]
+    for other in KNOWN.values():
+        if other != spec:
+            wire = f"to-{other.name}"
+            words += ["-netdev", _wire(wire, spec, other)]
+            port = f"hubport,id=port-{other.name},hubid=0,netdev={wire}"
+            words += ["-netdev", port]
+    return words
+
+
+def _wire(name: str, near: HostSpec, far: HostSpec) -> str:
+    """Return one end of a wire between two hosts."""
+    return (
+        f"dgram,id={name}"
+        f",local.type=unix,local.path=../{near.name}-{far.name}.link"
+        f",remote.type=unix,remote.path=../{far.name}-{near.name}.link"
+    )

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from labhost.layout import HOSTS, WorkFolder
+from labhost.layout import KNOWN, WorkFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class RunningHost:
     @property
     def peer_uri(self) -> str:
         """How the other host's libvirtd reaches its libvirtd."""
-        return f"qemu+tcp://{HOSTS[self.name].address}/system"
+        return f"qemu+tcp://{KNOWN[self.name].address}/system"
 
     @property
     def migrate_uri(self) -> str:
         """Where the other host's QEMU sends a guest."""
-        return f"tcp://{HOSTS[self.name].address}"
+        return f"tcp://{KNOWN[self.name].address}"
 
     @property
     def console_log(self) -> Path:
