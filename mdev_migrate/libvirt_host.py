@@ -19,6 +19,7 @@ import libvirt
 from mdev_migrate import (
     exception,
     libvirt_claims,
+    libvirt_jobs,
     libvirt_reading,
     libvirt_watch,
     model,
@@ -77,17 +78,6 @@ _NOT_REACHED = (
 _PEER_S = 30.0
 #: A guest's number, as in the first column of 'virsh list'; a C int.
 _NUMBER = re.compile("[0-9]{1,9}")
-#: virDomainJobOperation.
-_OPERATIONS = {
-    libvirt.VIR_DOMAIN_JOB_OPERATION_START: "start",
-    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
-    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "restore",
-    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "incoming migration",
-    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: model.MIGRATION_OUT,
-    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "snapshot",
-    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT: "revert to a snapshot",
-    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
-}
 #: Seconds between keepalive messages, and how many may go unanswered.
 _KEEPALIVE = (5, 6)
 
@@ -731,14 +721,13 @@ class LibvirtHost:
     def progress(self, instance_uuid: str) -> model.JobProgress | None:
         """Return how far a guest's job is; see ``host.Host``."""
         with self._domain("virDomainGetJobStats", instance_uuid) as domain:
-            return _read_job(domain.jobStats(0))
+            return libvirt_jobs.read(domain.jobStats(0))
 
     def completed(self, instance_uuid: str) -> model.JobProgress | None:
         """Return the statistics of the last job; see ``host.Host``."""
-        flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED
         try:
             with self._domain("virDomainGetJobStats", instance_uuid) as domain:
-                return _read_job(domain.jobStats(flags))
+                return libvirt_jobs.completed(domain)
         except exception.LibvirtFailed:
             return None
 
@@ -753,39 +742,3 @@ class LibvirtHost:
                 libvirt.VIR_ERR_NO_DOMAIN,
             ):
                 raise
-
-
-def _read_job(stats: dict[str, Any]) -> model.JobProgress | None:
-    """Return a job's statistics, None if there is no job."""
-    if stats.get("type", 0) == libvirt.VIR_DOMAIN_JOB_NONE:
-        return None
-    return model.JobProgress(
-        data_total=stats.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL),
-        data_processed=stats.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED),
-        data_remaining=stats.get(libvirt.VIR_DOMAIN_JOB_DATA_REMAINING),
-        #: VIR_DOMAIN_JOB_VFIO_DATA_TRANSFERRED, libvirt 10.6.0.
-        device_transferred=stats.get("vfio_data_transferred"),
-        downtime_ms=stats.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME),
-        elapsed_ms=stats.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED),
-        iteration=stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_ITERATION),
-        operation=_OPERATIONS.get(stats.get("operation", 0)),
-        rate=_rate(stats),
-        dirty_rate=_dirty_rate(stats),
-    )
-
-
-def _rate(stats: dict[str, Any]) -> int | None:
-    """Return the bytes of memory and disks that are sent a second."""
-    names = (
-        libvirt.VIR_DOMAIN_JOB_MEMORY_BPS,
-        libvirt.VIR_DOMAIN_JOB_DISK_BPS,
-    )
-    known = [stats[name] for name in names if name in stats]
-    return sum(known) if known else None
-
-
-def _dirty_rate(stats: dict[str, Any]) -> int | None:
-    """Return the bytes a second; libvirt counts pages."""
-    pages = stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE)
-    size = stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE)
-    return None if pages is None or size is None else pages * size

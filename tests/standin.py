@@ -633,6 +633,7 @@ class _Made(MdevLiveMigrationMixin):
             self,
             self.virtapi.services(self),
             LIMITS,
+            lambda: str(self.virtapi.metrics_file),
         )
 
     def _mdev_downtime_factor(self) -> float:
@@ -719,6 +720,7 @@ class Cloud:
             simulated=host,
             services=functools.partial(Services, self),
             downtime_factor=20,
+            metrics_file="",
             flags=libvirt.VIR_MIGRATE_PEER2PEER,
             _compute=SimpleNamespace(host=host.name),
         )

@@ -8,7 +8,7 @@ which are the same from Nova 25 to 34; Nova itself is never imported.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from mdev_migrate import exception, model
@@ -16,6 +16,7 @@ from mdev_migrate.compute import objects
 from mdev_migrate.compute.claim_ends import ClaimEnds
 from mdev_migrate.compute.driver_host import DriverHost
 from mdev_migrate.compute.flavors import Flavors
+from mdev_migrate.compute.metrics_file import MetricsFile
 from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.compute.promises import Promises
 from mdev_migrate.compute.providers import Providers
@@ -53,6 +54,8 @@ class MdevCompute:
 
     :param driver: the LibvirtDriver.
     :param nova: what else Nova provides.
+    :param metrics_path: returns where metrics are written; empty for nowhere.
+    :ivar metrics: of migrations from here.
     :ivar targets: claims the mdevs that guests come to.
     :ivar ends: ends those claims.
     """
@@ -62,10 +65,12 @@ class MdevCompute:
         driver: Any,
         nova: Nova,
         limits: Limits | None = None,
+        metrics_path: Callable[[], str] = str,
     ) -> None:
         self._nova = nova
         limits = limits or Limits()
         self.host = DriverHost(driver)
+        self.metrics = MetricsFile(self.host, metrics_path)
         self.flavors = Flavors(driver)
         self.promises = Promises(self.host, nova.claim_form)
         self.ends = ClaimEnds(
@@ -77,6 +82,15 @@ class MdevCompute:
         self.targets = TargetClaims(
             self.ends, self.flavors, Providers(driver), nova.vgpu_lock
         )
+
+    def finish(self, instance: Any) -> None:
+        """End the claim of a guest that has come."""
+        uuid = objects.instance_uuid(instance)
+        claims = self.promises.of(uuid)
+        self.ends.finish(uuid)
+        if claims:
+            kinds = [mdev.mdev_type for each in claims for mdev in each.mdevs]
+            self.metrics.arrived(instance, kinds)
 
     @contextlib.contextmanager
     def refusals(

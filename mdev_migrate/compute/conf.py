@@ -9,6 +9,7 @@ migration is under way: what fails there hurts a guest that runs well.
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from oslo_config import cfg, types
 from oslo_log import log
 
-from mdev_migrate import exception
+from mdev_migrate import exception, metrics
 from mdev_migrate.core import transport
 from mdev_migrate.limits import Limits
 
@@ -66,6 +67,18 @@ class _Seconds(types.Float):
         return float(found)
 
 
+class _File(types.String):
+    """An absolute path, or nothing."""
+
+    def __call__(self, value: Any) -> str:
+        found = str(super().__call__(value))
+        if found and not os.path.isabs(found):
+            raise _Unusable(value, "an absolute path, or nothing")
+        if found and not metrics.can_be_written():
+            raise _Unusable(value, "the Python library prometheus_client")
+        return found
+
+
 def _flow(text: str) -> str:
     """Return a help text in one line: what shows it wraps it."""
     return " ".join(text.split())
@@ -91,6 +104,18 @@ The limit is reached in the steps of ``[libvirt]live_migration_downtime_steps``
 and ``live_migration_downtime_delay``, so that a guest that needs less stops
 for less. Applies to guests with mdevs alone; 0 gives them the limit of all
 others, ``[libvirt]live_migration_downtime``.
+"""),
+    ),
+    cfg.Opt(
+        "metrics_file",
+        type=_File(),
+        default="",
+        mutable=True,
+        help=_flow("""\
+Where to write metrics of the live migrations of guests with mdevs that leave
+or reach this compute, for the textfile collector of Prometheus' node_exporter:
+an absolute path whose name ends with ``.prom``. Needs the Python library
+prometheus_client. Empty writes none.
 """),
     ),
     cfg.Opt(
@@ -131,10 +156,12 @@ class Settings:
     :ivar max_downtime_ms: 0 if it is that of all other guests.
     :ivar others_downtime_ms: that of all other guests, which is Nova's; None
         if Nova cannot use it either.
+    :ivar metrics_file: empty for none.
     """
 
     max_downtime_ms: int
     others_downtime_ms: int | None
+    metrics_file: str
     limits: Limits
 
     @property
@@ -177,6 +204,7 @@ def read(configuration: Any) -> Settings:
     return Settings(
         max_downtime_ms=_value(ours, "max_downtime"),
         others_downtime_ms=others,
+        metrics_file=_value(ours, "metrics_file"),
         limits=Limits(
             listed_s=_value(ours, "listed_timeout"),
             busy_s=_value(ours, "busy_timeout"),

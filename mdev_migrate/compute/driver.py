@@ -8,8 +8,10 @@ of Nova's ComputeDriver and LibvirtDriver, 25 to 34.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from mdev_migrate import exception
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
@@ -191,6 +193,8 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
             )
         told = objects.migration_log(instance, migrate_data)
         self.mdev_aborted.discard(str(instance.uuid))
+        began = time.monotonic()
+        code = ""
         try:
             targets = objects.received_target_mdevs(migrate_data)
             told.begins(str(dest), targets, self._mdev_max_downtime_ms())
@@ -207,6 +211,19 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         except Exception as error:  # noqa: BLE001 - see above
             aborted = str(instance.uuid) in self.mdev_aborted
             (told.aborted if aborted else told.failed)(error)
+            failure, abort = (
+                exception.MigrationFailed,
+                exception.MigrationAborted,
+            )
+            code = (
+                abort.code if aborted else getattr(error, "code", failure.code)
+            )
+        self.mdev_compute.metrics.left(
+            instance,
+            (objects.received_source_mdev_types(migrate_data) or {}).values(),
+            time.monotonic() - began,
+            code,
+        )
         return None
 
     def _live_migration_monitor(
@@ -306,7 +323,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
                 block_device_info,
             )
         finally:
-            self.mdev_compute.ends.finish(objects.instance_uuid(instance))
+            self.mdev_compute.finish(instance)
 
     def rollback_live_migration_at_destination(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import exception, libvirt_claims, model
+from mdev_migrate import exception, libvirt_claims, libvirt_jobs, model
 from mdev_migrate.compute.driver_guests import DriverGuests
 from mdev_migrate.compute.listing import Listing, mdev_uuid
 from mdev_migrate.limits import Limits
@@ -77,6 +77,15 @@ class DriverHost(DriverGuests):
             qemu=model.Version.unpack(connection.getVersion()),
             kernel=_KERNEL.read_text().strip(),
         )
+
+    def completed(self, instance_uuid: str) -> model.JobProgress | None:
+        """Return the statistics of a guest's last job, None if it had none.
+
+        :raises LibvirtFailed: if they cannot be read.
+        """
+        with self._calling("virDomainGetJobStats") as connection:
+            domain = connection.lookupByUUIDString(instance_uuid)
+            return libvirt_jobs.completed(domain)
 
     def migration_flags(self) -> int:
         """Return how Nova asks libvirt to migrate guests from here."""

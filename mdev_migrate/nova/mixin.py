@@ -112,7 +112,12 @@ class NovaMixin(MdevLiveMigrationMixin):
     def _make_mdev_compute(self) -> MdevCompute:
         """Return the mixin's work, on this Nova."""
         limits = self.mdev_options.now.limits
-        return MdevCompute(self, NovaServices(), limits)
+        return MdevCompute(
+            self,
+            NovaServices(),
+            limits,
+            lambda: self.mdev_options.now.metrics_file,
+        )
 
     def init_host(self, host: str) -> None:
         """Reach into the compute manager, before it serves."""

@@ -3,6 +3,7 @@
 
 import configparser
 import importlib.metadata
+import importlib.util
 import io
 import pathlib
 
@@ -57,6 +58,7 @@ class TestOptions:
         """They are safe without a thought."""
         assert dict(options.mdev_migrate) == {
             "max_downtime": 10_000,
+            "metrics_file": "",
             "listed_timeout": 10.0,
             "busy_timeout": 60.0,
         }
@@ -90,10 +92,18 @@ class TestOptions:
         conf.register(options)
 
     def test_only_mutable_if_it_is_read_again(self):
-        """The limits are taken once, when the driver is made."""
+        """The timeouts are taken once, when the driver is made."""
         mutable = {each.name for each in conf.OPTIONS if each.mutable}
 
-        assert mutable == {"max_downtime"}
+        assert mutable == {"max_downtime", "metrics_file"}
+
+    def test_metrics_without_their_library(self, file, monkeypatch):
+        """A file that could not be written is refused at the start."""
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+        configuration = _configured(file, "metrics_file = /var/mdev.prom")
+
+        with pytest.raises(exception.OptionInvalid, match="prometheus_client"):
+            conf.Options(configuration)
 
     def test_limits(self, options):
         """The timeouts reach the service, in seconds."""
@@ -122,6 +132,7 @@ class TestStart:
             ("busy_timeout", "-inf"),
             ("busy_timeout", "-0.1"),
             ("busy_timeout", "soon"),
+            ("metrics_file", "mdev.prom"),
         ],
     )
     def test_refused(self, file, name, value):
@@ -251,7 +262,7 @@ class TestSample:
         sample = output.getvalue()
         assert "[mdev_migrate]" in sample
         for option in conf.OPTIONS:
-            assert f"#{option.name} = {option.default}" in sample
+            assert f"#{option.name} = {option.default}".rstrip() in sample
         assert sample.count("in milliseconds") == 1
 
     def test_documented(self):
@@ -261,5 +272,6 @@ class TestSample:
         comments = " ".join(sample.replace("#", " ").split())
 
         for option in conf.OPTIONS:
-            assert f"\n#{option.name} = {option.default}\n" in sample
+            line = f"#{option.name} = {option.default}".rstrip()
+            assert f"\n{line}\n" in sample
             assert option.help in comments
