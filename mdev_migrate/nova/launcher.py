@@ -79,3 +79,14 @@ def conductor_main() -> None:
     import mdev_migrate.nova.conductor  # noqa: PLC0415, F401
 
     conductor.main()
+
+
+def status_main() -> int:
+    """Look at what an upgrade needs, and return the exit status.
+
+    :raises SystemExit: if there is no Nova.
+    """
+    _need_nova("mdev-migrate-status")
+    from mdev_migrate.nova import status  # noqa: PLC0415 - see main
+
+    return status.main()

@@ -60,6 +60,7 @@ class TestWithoutNova:
         [
             ("main", "nova-compute-mdev"),
             ("conductor_main", "nova-conductor-mdev"),
+            ("status_main", "mdev-migrate-status"),
         ],
     )
     def test_service(self, function: str, command: str):
