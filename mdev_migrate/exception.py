@@ -1157,9 +1157,13 @@ class TargetMdevGone(MigrationError):
 
 @dataclass(eq=False)
 class MigrationFailed(MigrationError):
-    """Libvirt ended the migration with an error; the guest stayed."""
+    """Libvirt ended the migration with an error; the guest stayed.
+
+    :cvar stays: how the guest is; a hint at the reason begins with it.
+    """
 
     code = "migration-failed"
+    stays: ClassVar[str] = "the guest still runs on the source"
     hint = (
         "the guest still runs on the source; the reason is libvirt's, see "
         "also the QEMU logs of both hosts"
@@ -1179,7 +1183,7 @@ class MigrationFailed(MigrationError):
             *(self.guest, self.source, self.destination),
         )
         if found is not None:
-            self.hint = f"the guest still runs on the source; {found}"
+            self.hint = f"{self.stays}; {found}"
 
     def __str__(self) -> str:
         return (
@@ -1208,25 +1212,11 @@ class DefinitionNotMoved(MigrationFailed):
     """The definition of a guest that is off could not be moved."""
 
     code = "definition-not-moved"
+    stays = "the guest is off, and its definition is on the source as before"
     hint = (
-        "the guest is off, and its definition is on the source as before; "
-        "the reason is libvirt's, see also the daemons' logs on both hosts"
+        f"{stays}; the reason is libvirt's, see also the daemons' logs on "
+        "both hosts"
     )
-
-    def __post_init__(self) -> None:
-        """Hint at what to do about the reason, if it is known."""
-        super().__post_init__()
-        found = hints.find(
-            hints.JOURNEYS,
-            self.reason,
-            *(self.guest, self.source, self.destination),
-        )
-        self.hint = type(self).hint
-        if found is not None:
-            self.hint = (
-                "the guest is off, and its definition is on the source as "
-                f"before; {found}"
-            )
 
 
 class MigrationDenied(MigrationFailed):

@@ -160,16 +160,26 @@ class Session:
         return cls(options.settings_of(context), environment)
 
     @contextlib.contextmanager
+    def _opened(
+        self, uri: str, within_s: float | None, then: Step | None
+    ) -> Iterator[Host]:
+        """Open a host, being in the step ``connect`` meanwhile.
+
+        :param then: the step afterwards.
+        """
+        self.step = Step.CONNECT
+        with contextlib.closing(self._open(uri, within_s)) as host:
+            self.step = then
+            yield host
+
+    @contextlib.contextmanager
     def source(self, within_s: float | None = None) -> Iterator[Host]:
         """Open the host of ``--connect``.
 
         :param within_s: how long the command may take; None for no limit.
         :raises HostUnreachable: if it cannot be opened.
         """
-        self.step = Step.CONNECT
-        uri = self.settings.source_uri
-        with contextlib.closing(self._open(uri, within_s)) as host:
-            self.step = None
+        with self._opened(self.settings.source_uri, within_s, None) as host:
             yield host
 
     @contextlib.contextmanager
@@ -196,9 +206,7 @@ class Session:
         :param within_s: how long the command may take; None for no limit.
         :raises HostUnreachable: if it cannot be opened.
         """
-        self.step = Step.CONNECT
-        with contextlib.closing(self._open(to, within_s)) as host:
-            self.step = Step.CHECK
+        with self._opened(to, within_s, Step.CHECK) as host:
             yield self.environment.destination(host)
 
     def _open(self, uri: str, within_s: float | None = None) -> Host:
