@@ -242,12 +242,14 @@ class _Spare:
 
 def _spare(
     inventory: model.Inventory,
-    wanted: Sequence[model.WantedMdev],
+    others: model.Inventory,
     held: Collection[model.Mdev],
-    owner: str,
+    unfit: Collection[Avoided],
 ) -> _Spare:
-    unfit = offers.unfit(inventory, wanted)
-    others = inventory.without_definition(owner)
+    """Return what may be reused.
+
+    :param others: the inventory without the guest's own definition.
+    """
     return _Spare(
         tuple(
             mdev
@@ -415,8 +417,13 @@ def _matched(
     others = [want for want in wanted if want.target is None]
     if len(others) == len(wanted):
         return {}
+    spare = _spare(
+        inventory,
+        inventory.without_definition(owner),
+        held,
+        offers.unfit(inventory, wanted),
+    )
     unfit = offers.unfit(inventory, others)
-    spare = _spare(inventory, wanted, held, owner)
     return spare.match(wanted, active=True, unfit=unfit)
 
 
@@ -475,7 +482,7 @@ def _allocate(  # noqa: PLR0913, PLR0917 - those of allocate
     """Choose for those whose target does not matter; see :func:`allocate`."""
     unfit = offers.unfit(inventory, wanted)
     others = inventory.without_definition(owner)
-    spare = _spare(inventory, wanted, held, owner)
+    spare = _spare(inventory, others, held, unfit)
     for patience in _PATIENCE:
         refused = offers.refused_by_cards(inventory, avoid, patience)
         rooms = _rooms(others, held, unfit.union(avoid, refused))

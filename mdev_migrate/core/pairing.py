@@ -70,21 +70,7 @@ def match(
     :returns: target mdev by source mdev UUID, in the order of these.
     """
     wanted, targets = list(wanted), list(targets)
-    known: dict[model.WantedMdev, dict[int, int]] = {}
-    ranks: list[dict[int, int]] = []
-    for want in wanted:
-        alike = replace(want, source_uuid="")
-        if alike not in known:
-            serving = (
-                (found, place)
-                for place, mdev in enumerate(targets)
-                if (found := rank(mdev, want)) is not None
-            )
-            # No more than there are source mdevs are needed: of its best so
-            # many the others leave it one.
-            best = heapq.nsmallest(len(wanted), serving)
-            known[alike] = {place: found for found, place in best}
-        ranks.append(known[alike])
+    ranks = _ranks(wanted, targets, rank)
     columns = sorted({place for row in ranks for place in row})
     unserved = 1 + sum(max(row.values(), default=0) for row in ranks)
     uuids = {mdev.uuid for mdev in targets}
@@ -106,6 +92,32 @@ def match(
         for want, row, column in pairs
         if column < len(columns) and columns[column] in row
     }
+
+
+def _ranks(
+    wanted: Sequence[model.WantedMdev],
+    targets: Sequence[model.Mdev],
+    rank: Callable[[model.Mdev, model.WantedMdev], int | None],
+) -> list[dict[int, int]]:
+    """Return for each source mdev the ranks of what serves it best, by place.
+
+    No more than there are source mdevs are needed: of its best so many the
+    others leave it one. Those that want the same are asked for once.
+    """
+    known: dict[model.WantedMdev, dict[int, int]] = {}
+    ranks = []
+    for want in wanted:
+        alike = replace(want, source_uuid="")
+        if alike not in known:
+            serving = (
+                (found, place)
+                for place, mdev in enumerate(targets)
+                if (found := rank(mdev, want)) is not None
+            )
+            best = heapq.nsmallest(len(wanted), serving)
+            known[alike] = {place: found for found, place in best}
+        ranks.append(known[alike])
+    return ranks
 
 
 def _choosiness(want: model.WantedMdev, uuids: Collection[str]) -> int:
