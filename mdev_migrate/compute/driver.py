@@ -9,6 +9,7 @@ of Nova's ComputeDriver and LibvirtDriver, 25 to 34.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from mdev_migrate import exception
@@ -180,9 +181,10 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         migration ended and recovers the guest. Raised from here it would,
         since Nova 32.2, put a guest that runs well into ERROR besides.
         """
-        operate = super()._live_migration_operation
-        if not objects.has_mdevs(migrate_data):
-            return operate(
+        stock = super()._live_migration_operation
+
+        def operate(guest: Any) -> Any:
+            return stock(
                 context,
                 instance,
                 dest,
@@ -191,33 +193,13 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
                 guest,
                 device_names,
             )
-        told = objects.migration_log(instance, migrate_data)
-        self.mdev_aborted.discard(str(instance.uuid))
+
+        if not objects.has_mdevs(migrate_data):
+            return operate(guest)
         began = time.monotonic()
-        code = ""
-        try:
-            targets = objects.received_target_mdevs(migrate_data)
-            told.begins(str(dest), targets, self._mdev_max_downtime_ms())
-            operate(
-                context,
-                instance,
-                dest,
-                block_migration,
-                migrate_data,
-                OutgoingGuest(guest, targets, self.mdev_compute_host, told),
-                device_names,
-            )
-            told.has_left()
-        except Exception as error:  # noqa: BLE001 - see above
-            aborted = str(instance.uuid) in self.mdev_aborted
-            (told.aborted if aborted else told.failed)(error)
-            failure, abort = (
-                exception.MigrationFailed,
-                exception.MigrationAborted,
-            )
-            code = (
-                abort.code if aborted else getattr(error, "code", failure.code)
-            )
+        code = self._leave_with_mdevs(
+            instance, str(dest), migrate_data, guest, operate
+        )
         self.mdev_compute.metrics.left(
             instance,
             (objects.received_source_mdev_types(migrate_data) or {}).values(),
@@ -225,6 +207,36 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
             code,
         )
         return None
+
+    def _leave_with_mdevs(
+        self,
+        instance: Any,
+        dest: str,
+        migrate_data: Any,
+        guest: Any,
+        operate: Callable[[Any], Any],
+    ) -> str:
+        """Migrate a guest onto its target mdevs.
+
+        :param operate: migrates the guest that it is given.
+        :returns: the code of why the guest stayed; empty if it has left.
+        """
+        told = objects.migration_log(instance, migrate_data)
+        self.mdev_aborted.discard(str(instance.uuid))
+        try:
+            targets = objects.received_target_mdevs(migrate_data)
+            told.begins(dest, targets, self._mdev_max_downtime_ms())
+            operate(
+                OutgoingGuest(guest, targets, self.mdev_compute_host, told)
+            )
+            told.has_left()
+        except Exception as error:  # noqa: BLE001 - the monitor finds out
+            if str(instance.uuid) in self.mdev_aborted:
+                told.aborted(error)
+                return exception.MigrationAborted.code
+            told.failed(error)
+            return str(getattr(error, "code", exception.MigrationFailed.code))
+        return ""
 
     def _live_migration_monitor(
         self,
