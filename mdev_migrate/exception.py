@@ -11,9 +11,10 @@
     |   |-- GuestMdevNotListed, GuestMdevUnreadable
     |   |-- GuestMdevTwice, GuestMdevByOptions, MdevUnderTwoParents
     |   |-- GuestHasViommu, MigrationBlocked, PeerUnreachable
-    |   |-- MdevTypeMissing, MdevTypeNotEnabled, MdevTypeDiffers
-    |   |-- DeviceApiMissing, TooFewMdevs
-    |   |-- TargetMdevMissing, TargetMdevsRaced, TargetUnusable
+    |   |-- DestinationLacks
+    |   |   |-- MdevTypeMissing, MdevTypeDiffers, DeviceApiMissing
+    |   |   |-- TooFewMdevs, TargetUnusable
+    |   |-- MdevTypeNotEnabled, TargetMdevMissing, TargetMdevsRaced
     |   |-- GuestMdevsChanged
     |   |-- GuestOnDestination, GuestStarted, ClaimHeld, ClaimsDenied
     |   |-- PeerTooOld, MigrateDataInvalid
@@ -59,6 +60,12 @@ from mdev_migrate import hints, model
 
 def _join(words: Iterable[str]) -> str:
     return ", ".join(sorted(words)) or "none"
+
+
+def _there_may_be_more(not_read: Iterable[str]) -> str:
+    """Return how a text goes on that tells what a host has not."""
+    words = "; ".join(not_read)
+    return f"; there may be more: {words}" if words else ""
 
 
 class MdevMigrateError(Exception):
@@ -628,8 +635,30 @@ class MigrationBlocked(PreCheckError):
         )
 
 
+class DestinationLacks(PreCheckError):
+    """The destination has not what the guest needs, as far as it can be read.
+
+    :ivar not_read: in words, what else is there and could not be read: it
+        may be what the guest needs.
+    """
+
+    not_read: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Hint first at what may be hidden."""
+        super().__post_init__()
+        if self.not_read:
+            self.hint = (
+                "what cannot be read is not used, and while a guest cannot "
+                "be, no mdev that exists is: look at it with 'virsh "
+                "nodedev-dumpxml' or 'virsh dumpxml' on that host, and "
+                "restart the daemon if it shows the same. Otherwise "
+                f"{self.hint}"
+            )
+
+
 @dataclass(eq=False)
-class MdevTypeMissing(PreCheckError):
+class MdevTypeMissing(DestinationLacks):
     """No parent of the destination offers an mdev type of the guest."""
 
     code = "mdev-type-missing"
@@ -638,11 +667,13 @@ class MdevTypeMissing(PreCheckError):
     host: str
     mdev_type: str
     offered: frozenset[str]
+    not_read: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"destination host {self.host}: mdev type {self.mdev_type} "
             f"needed, its parents offer: {_join(self.offered)}"
+            + _there_may_be_more(self.not_read)
         )
 
 
@@ -668,7 +699,7 @@ class MdevTypeNotEnabled(PreCheckError):
 
 
 @dataclass(eq=False)
-class MdevTypeDiffers(PreCheckError):
+class MdevTypeDiffers(DestinationLacks):
     """A type's id means another profile on the destination.
 
     Types are numbered by their driver: another version of it, or another
@@ -685,16 +716,18 @@ class MdevTypeDiffers(PreCheckError):
     mdev_type: str
     found: frozenset[str]
     needed: str
+    not_read: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"destination host {self.host}: mdev type {self.mdev_type} is "
             f"{_join(self.found)} there, {self.needed} needed"
+            + _there_may_be_more(self.not_read)
         )
 
 
 @dataclass(eq=False)
-class DeviceApiMissing(PreCheckError):
+class DeviceApiMissing(DestinationLacks):
     """The destination offers the type, but with another device API."""
 
     code = "device-api-missing"
@@ -704,16 +737,18 @@ class DeviceApiMissing(PreCheckError):
     mdev_type: str
     found: frozenset[str]
     needed: str
+    not_read: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"destination host {self.host}: mdev type {self.mdev_type} has "
             f"device API {_join(self.found)}, {self.needed} needed"
+            + _there_may_be_more(self.not_read)
         )
 
 
 @dataclass(eq=False)
-class TooFewMdevs(PreCheckError):
+class TooFewMdevs(DestinationLacks):
     """The destination cannot provide all target mdevs at once."""
 
     code = "too-few-mdevs"
@@ -725,17 +760,19 @@ class TooFewMdevs(PreCheckError):
     host: str
     needed: tuple[str, ...]
     found: str
+    not_read: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"destination host {self.host}: no room for "
             f"{len(self.needed)} mdevs ({', '.join(self.needed)}) besides "
             f"what guests and claims hold; found: {self.found}"
+            + _there_may_be_more(self.not_read)
         )
 
 
 @dataclass(eq=False)
-class TargetUnusable(PreCheckError):
+class TargetUnusable(DestinationLacks):
     """A target that was chosen by name cannot be had."""
 
     code = "target-unusable"
@@ -748,12 +785,14 @@ class TargetUnusable(PreCheckError):
     source_uuid: str
     mdev_type: str
     target: str
+    not_read: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
             f"source mdev {self.source_uuid}: on {self.host}, {self.target} "
             f"is neither an available mdev of type {self.mdev_type} nor a "
             "parent with room for one"
+            + _there_may_be_more(self.not_read)
         )
 
 

@@ -64,6 +64,7 @@ def check_types(
     :raises MdevTypeDiffers: if to those that have it the type's id means
         another profile.
     """
+    not_read = tuple(inventory.not_read("parent"))
     for want in wanted:
         offers = _offers(inventory, want.mdev_type)
         if not offers:
@@ -75,11 +76,16 @@ def check_types(
                     for parent in inventory.parents
                     for offered in parent.types
                 ),
+                not_read,
             )
         apis = frozenset(offer.device_api for offer in offers)
         if want.device_api is not None and want.device_api not in apis:
             raise exception.DeviceApiMissing(
-                inventory.host, want.mdev_type, apis, want.device_api
+                inventory.host,
+                want.mdev_type,
+                apis,
+                want.device_api,
+                not_read,
             )
         if not any(_fits(offer, want) for offer in offers):
             raise exception.MdevTypeDiffers(
@@ -87,6 +93,7 @@ def check_types(
                 want.mdev_type,
                 frozenset(offer.name for offer in offers),
                 want.type_name,
+                not_read,
             )
 
 

@@ -223,6 +223,26 @@ class TestDestination:
 
         assert "mtty_mtty" in checks["readable-host"]["detail"]
         assert checks["mdev-types"]["result"] == "refused"
+        assert "mtty_mtty" in checks["mdev-types"]["detail"]
+        assert "nodedev-dumpxml" in checks["mdev-types"]["hint"]
+
+    @pytest.mark.parametrize("options", [(), ("--target", f"{MDEV_1}={TARGET}")])
+    def test_guest_may_hold_the_last_one(self, world: World, options):
+        """A refusal for want of mdevs names the guest that may hold one."""
+        pair = testing.two_hosts(None, [testing.MttyParent(ports=1)])
+        world.source, world.destination = pair
+        world.group = pair[0].group
+        world.add_guest({MDEV_1: "mtty-1"})
+        world.destination.add_mdev(TARGET, "mtty-1")
+        world.destination.add_guest("odd", OTHER)
+        world.destination.spoil("odd", _refused)
+
+        answer = world.run("migrate", "vm", "--to", world.there, *options)
+
+        assert answer.code == 1
+        assert answer.err.count("odd") == 1
+        assert "there may be more: guest not read: odd" in answer.err
+        assert "virsh dumpxml" in answer.err
 
     def test_nothing_to_say(self, world: World):
         """Of a host that can be read there is no such check."""

@@ -31,6 +31,7 @@ FACTS = {
     "offered": frozenset({"mtty-1", "mtty-2"}),
     "enabled": frozenset({"mtty-3"}),
     "source_uuid": builders.uuid(4),
+    "not_read": ("parent not read: pci_3", "guest not read: vm8"),
     "tries": 5,
     "unpaired": frozenset({builders.uuid(5)}),
     "gone": frozenset({builders.uuid(6)}),
@@ -68,6 +69,7 @@ GROUPS = {
     exception.HostError,
     exception.ClaimError,
     exception.VersionTooOld,
+    exception.DestinationLacks,
 }
 RAISED = [kind for kind in OURS if kind not in GROUPS]
 
