@@ -791,8 +791,7 @@ class TargetUnusable(DestinationLacks):
         return (
             f"source mdev {self.source_uuid}: on {self.host}, {self.target} "
             f"is neither an available mdev of type {self.mdev_type} nor a "
-            "parent with room for one"
-            + _there_may_be_more(self.not_read)
+            "parent with room for one" + _there_may_be_more(self.not_read)
         )
 
 

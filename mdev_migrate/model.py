@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -104,11 +104,13 @@ class Parent:
     :ivar name: libvirt's name of it, as in ``pci_0000_06_00_0``.
     :ivar card: what its functions have in common, as ``0000:06:00``; empty
         if it is alone.
+    :ivar unreadable: types that it lists besides.
     """
 
     name: str
     types: tuple[MdevType, ...]
     card: str = ""
+    unreadable: tuple[Unreadable, ...] = ()
 
     def offer(self, mdev_type: str) -> MdevType | None:
         """Return how this parent offers a type, or None if it does not."""
@@ -214,14 +216,14 @@ class Guest:
 
 
 #: What a host lists.
-Kind = Literal["parent", "mdev", "guest"]
+Kind = Literal["parent", "mdev type", "mdev", "guest"]
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """Something that a host lists, and whose document cannot be read.
 
-    :ivar name: libvirt's name of it.
+    :ivar name: libvirt's name of it; of a type its parent's.
     :ivar reason: naming it too.
     """
 
@@ -403,7 +405,8 @@ class Inventory:
     :ivar mdevs: active and defined ones, by parent and UUID. A UUID may
         stand under two parents; see :func:`core.allocation.the_mdev`.
     :ivar guests: without the domains that are claims.
-    :ivar unreadable: what is there besides, and could not be read.
+    :ivar unreadable: what is there besides, and could not be read; without
+        the types of parents: see :meth:`left_out`.
     """
 
     host: str
@@ -445,12 +448,21 @@ class Inventory:
             guests=tuple(sorted(self.guests, key=lambda g: g.name)),
         )
 
+    def left_out(self) -> Iterator[Unreadable]:
+        """Yield all that is there and could not be read."""
+        yield from self.unreadable
+        for parent in self.parents:
+            yield from parent.unreadable
+
     def not_read(self, *kinds: Kind) -> list[str]:
-        """Return in words what there is of some kinds and is not known."""
+        """Return in words what there is of some kinds and is not known.
+
+        :param kinds: by default all.
+        """
         return [
             f"{each.kind} not read: {each.reason}"
-            for each in self.unreadable
-            if each.kind in kinds
+            for each in self.left_out()
+            if not kinds or each.kind in kinds
         ]
 
     def assigned(self) -> Mapping[str, Guest]:

@@ -21,13 +21,14 @@ def command(context: click.Context) -> None:
     Available instances are how many more mdevs of a type a parent would
     create if it created no other: the types of a parent share its room.
 
-    A parent that cannot be read is named in a warning; exit code 1 then.
+    A parent or type that cannot be read is named in a warning; exit code 1
+    then.
     """
     session = Session.of(context)
     empty = as_json(session.settings.source_uri)
     with session.failing(empty), session.source() as host:
         found = host.inventory("parent")
-    warnings = found.not_read("parent")
+    warnings = found.not_read("parent", "mdev type")
     session.answer(
         as_json(found.host, found.parents, warnings),
         lambda: show(found.host, found.parents, whole=not warnings),

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mdev_migrate import exception
+from mdev_migrate import exception, model
 from mdev_migrate.core import nodedev_xml
 
 
@@ -68,12 +68,11 @@ class Providers:
             raise exception.ProviderUnknown(self._name, parent)
         return str(mdev_type)
 
-    def _room(self, parent: str, mdev_type: str) -> int:
-        """Return how many mdevs of a type a parent can still create."""
+    def _read(self, parent: str) -> model.Parent:
+        """Return a parent with the room that it has now."""
         connection = self._driver._host.get_connection()
         device = connection.nodeDeviceLookupByName(parent)
-        offer = nodedev_xml.read_parent(device.XMLDesc(0)).offer(mdev_type)
-        return offer.available_instances if offer is not None else 0
+        return nodedev_xml.read_parent(device.XMLDesc(0))
 
     @contextlib.contextmanager
     def explaining_shortage(
@@ -94,10 +93,15 @@ class Providers:
             raise
         except Exception as error:
             mdev_type = str(self._driver._get_vgpu_type_per_pgpu(parent))
-            if self._room(parent, mdev_type):
+            offering = self._read(parent)
+            offer = offering.offer(mdev_type)
+            if offer is not None and offer.available_instances:
                 raise
             raise exception.TooFewMdevs(
-                self._name, needed, f"{had(parent)} of {mdev_type} on {parent}"
+                self._name,
+                needed,
+                f"{had(parent)} of {mdev_type} on {parent}",
+                tuple(each.reason for each in offering.unreadable),
             ) from error
 
     def allocate(self, allocations: Any) -> Any:

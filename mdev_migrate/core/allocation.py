@@ -456,7 +456,7 @@ def _chosen(  # noqa: PLR0913, PLR0917 - those of allocate
             want.source_uuid,
             want.mdev_type,
             want.target or "",
-            tuple(inventory.not_read("parent", "mdev", "guest")),
+            tuple(inventory.not_read()),
         ) from error
 
 
@@ -469,7 +469,7 @@ def _too_few(
         inventory.host,
         tuple(want.mdev_type for want in wanted),
         _found(inventory, spare, wanted),
-        tuple(inventory.not_read("parent", "mdev", "guest")),
+        tuple(inventory.not_read()),
     )
 
 

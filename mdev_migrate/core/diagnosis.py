@@ -94,11 +94,11 @@ def parents(
             if lacks
             else "load the driver of what mdevs are to be cut from",
         )
-    for each in inventory.unreadable:
+    for text in inventory.not_read():
         yield Finding(
             "readable",
             "wrong",
-            f"{each.kind} {each.name} cannot be read: {each.reason}",
+            text,
             "what cannot be read is not used: mend or remove it",
         )
 

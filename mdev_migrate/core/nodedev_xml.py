@@ -33,8 +33,9 @@ def _attribute(element: etree._Element, path: str, name: str) -> str:
     found = element if path == "." else element.find(path)
     text = None if found is None else found.get(name)
     if not text:
+        tag = path if found is None else found.tag
         raise exception.XmlMalformed(
-            _DOCUMENT, f"<{path}> has no attribute {name}"
+            _DOCUMENT, f"<{tag}> has no attribute {name}"
         )
     return text
 
@@ -76,14 +77,26 @@ def read_mdev(
 def read_parent(device_xml: str) -> model.Parent:
     """Return the parent that a node device document describes.
 
-    :raises XmlMalformed: if a type in it has no id, device API or number of
-        available instances.
+    A type without id, device API or number of available instances is left
+    out, and named.
+
+    :raises XmlMalformed: if it is not the document of a device.
     """
     device = documents.parse(device_xml, _DOCUMENT)
+    name = _text(device, "name")
+    types, unreadable = [], []
+    for kind in device.iterfind(_TYPES):
+        try:
+            types.append(_read_type(kind))
+        except exception.XmlMalformed as error:
+            which = kind.get("id") or "without id"
+            reason = f"{which} of {name}: {error.reason}"
+            unreadable.append(model.Unreadable("mdev type", name, reason))
     return model.Parent(
-        name=_text(device, "name"),
-        types=tuple(_read_type(kind) for kind in device.iterfind(_TYPES)),
+        name=name,
+        types=tuple(types),
         card=_read_card(device),
+        unreadable=tuple(unreadable),
     )
 
 

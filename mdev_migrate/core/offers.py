@@ -64,7 +64,7 @@ def check_types(
     :raises MdevTypeDiffers: if to those that have it the type's id means
         another profile.
     """
-    not_read = tuple(inventory.not_read("parent"))
+    not_read = tuple(inventory.not_read("parent", "mdev type"))
     for want in wanted:
         offers = _offers(inventory, want.mdev_type)
         if not offers:

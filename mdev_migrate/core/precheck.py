@@ -233,11 +233,9 @@ def check_readable(destination: model.Inventory) -> str:
 
     :raises PartlyUnreadable: if there is something.
     """
-    if destination.unreadable:
-        raise exception.PartlyUnreadable(
-            destination.host,
-            tuple(each.reason for each in destination.unreadable),
-        )
+    reasons = tuple(each.reason for each in destination.left_out())
+    if reasons:
+        raise exception.PartlyUnreadable(destination.host, reasons)
     return f"all that {destination.host} lists can be read"
 
 

@@ -30,6 +30,10 @@ def _refused(_document: str) -> str:
     )
 
 
+def _without_api(document: str) -> str:
+    return document.replace("<deviceAPI>vfio-pci</deviceAPI>", "", 1)
+
+
 #: How a document may come out of a daemon.
 SPOILT: dict[str, Callable[[str], str]] = {
     "cut": lambda text: text[: len(text) // 2],
@@ -99,6 +103,17 @@ class TestShown:
         (parent,) = answer.json["parents"]
         assert parent["parent"] == "mtty_mtty"
         assert "mtty_bad" in answer.json["warnings"][0]
+
+    def test_one_type(self, world: World):
+        """The other types of its parent are shown."""
+        world.source.spoil("mtty_mtty", _without_api)
+
+        answer = world.run("types", "--json")
+
+        assert answer.code == 1
+        (parent,) = answer.json["parents"]
+        assert [kind["type"] for kind in parent["types"]] == ["mtty-2"]
+        assert "mtty-1 of mtty_mtty" in answer.json["warnings"][0]
 
     def test_nothing_else(self, world: World):
         """A host is not said to have none of what it has."""
@@ -226,7 +241,9 @@ class TestDestination:
         assert "mtty_mtty" in checks["mdev-types"]["detail"]
         assert "nodedev-dumpxml" in checks["mdev-types"]["hint"]
 
-    @pytest.mark.parametrize("options", [(), ("--target", f"{MDEV_1}={TARGET}")])
+    @pytest.mark.parametrize(
+        "options", [(), ("--target", f"{MDEV_1}={TARGET}")]
+    )
     def test_guest_may_hold_the_last_one(self, world: World, options):
         """A refusal for want of mdevs names the guest that may hold one."""
         pair = testing.two_hosts(None, [testing.MttyParent(ports=1)])
@@ -243,6 +260,19 @@ class TestDestination:
         assert answer.err.count("odd") == 1
         assert "there may be more: guest not read: odd" in answer.err
         assert "virsh dumpxml" in answer.err
+
+    @pytest.mark.parametrize(
+        ("mdev_type", "code"), [("mtty-1", 1), ("mtty-2", 0)]
+    )
+    def test_type(self, world: World, mdev_type, code):
+        """Who needs the type is refused, naming it; nobody else is."""
+        world.add_guest({MDEV_1: mdev_type})
+        world.destination.spoil("mtty_mtty", _without_api)
+
+        answer = world.run("migrate", "vm", "--to", world.there)
+
+        assert answer.code == code
+        assert "mtty-1 of mtty_mtty: <deviceAPI> is missing" in answer.err
 
     def test_nothing_to_say(self, world: World):
         """Of a host that can be read there is no such check."""

@@ -36,7 +36,7 @@ def test_what_cannot_be_read_is_named():
     finding = list(diagnosis.parents(inventory, ()))[-1]
 
     assert (finding.name, finding.result) == ("readable", "wrong")
-    assert "mdev mdev_1" in finding.detail
+    assert "mdev not read: mdev_1" in finding.detail
 
 
 def test_a_machine_that_is_well():

@@ -114,8 +114,7 @@ class TestReadParent:
     @pytest.mark.parametrize(
         ("before", "after", "missing"),
         [
-            ("<name>pci_0000_06_00_0</name>", "", "<name> is missing"),
-            ("id='nvidia-11'", "", "no attribute id"),
+            ("id='nvidia-11'", "", "<type> has no attribute id"),
             ("<deviceAPI>vfio-pci</deviceAPI>", "", "<deviceAPI> is missing"),
             (
                 "<availableInstances>16</availableInstances>",
@@ -128,10 +127,22 @@ class TestReadParent:
         ],
     )
     def test_missing(self, before, after, missing):
-        """What a type must have is not guessed."""
+        """What a type must have is not guessed; it hides no other type."""
         text = PCI_PARENT.replace(before, after, 1)
 
-        with pytest.raises(exception.XmlMalformed, match=missing):
+        parent = nodedev_xml.read_parent(text)
+
+        assert [offered.mdev_type for offered in parent.types] == ["nvidia-12"]
+        (left_out,) = parent.unreadable
+        assert left_out.kind == "mdev type"
+        assert "of pci_0000_06_00_0: " in left_out.reason
+        assert missing in left_out.reason
+
+    def test_without_name(self):
+        """A parent that cannot be named offers nothing to anybody."""
+        text = PCI_PARENT.replace("<name>pci_0000_06_00_0</name>", "")
+
+        with pytest.raises(exception.XmlMalformed, match="<name> is missing"):
             nodedev_xml.read_parent(text)
 
 
