@@ -365,23 +365,18 @@ class GuestNotRunning(PreCheckError):
 
     guest: str
     host: str
-    stopped: str = ""
+    why: str = ""
 
     def __post_init__(self) -> None:
         """Let nobody start a guest here that may run elsewhere."""
         super().__post_init__()
-        if self.stopped == model.MIGRATED_AWAY:
-            self.hint = (
-                "do not start it here: it may run on the host that it was "
-                "migrated to, and started twice it ruins its disks. Look for "
-                "it there, and migrate it from there"
-            )
+        self.hint = hints.find(hints.STANDSTILLS, self.why) or self.hint
 
     def __str__(self) -> str:
-        how = f": it {self.stopped}" if self.stopped else ""
+        how = f": it {self.why}" if self.why else ""
         return (
             f"guest {self.guest} on {self.host} is not running{how}; a live "
-            "migration needs a guest that runs, or that somebody paused"
+            "migration needs a guest that runs, or is paused"
         )
 
 

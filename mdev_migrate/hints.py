@@ -234,6 +234,32 @@ JOURNEYS: Sequence[Hint] = (
 )
 
 
+#: Why a guest does not run, in the words of :class:`model.Guest`.
+STANDSTILLS: Sequence[Hint] = (
+    Hint(
+        r"was migrated away",
+        "do not start it here: it may run on the host that it was migrated "
+        "to, and started twice it ruins its disks. Look for it there, and "
+        "migrate it from there",
+    ),
+    Hint(
+        r"migration by post-copy failed",
+        "go on with that migration ('virsh migrate --postcopy-resume'), with "
+        "the options that it had: neither host has all of the guest",
+    ),
+    Hint(
+        r"pmsuspended",
+        "wake it up with 'virsh dompmwakeup', and migrate it then",
+    ),
+    Hint(
+        r"kept as it was then",
+        "look at it, or save it for that with 'virsh dump'; then end it with "
+        "'virsh destroy', and start it or move its definition offline",
+    ),
+    Hint(r"is being|is on its way", "wait for the end of that"),
+)
+
+
 #: How libvirt, a child of it or a shell says that mdevctl cannot be run.
 _NO_MDEVCTL = re.compile(
     r"(cannot|could not|unable to|failed to) (find|execute|run)\b[^:]*mdevctl"

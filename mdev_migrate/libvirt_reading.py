@@ -52,16 +52,28 @@ _DEFINED_TOO = libvirt.VIR_CONNECT_LIST_NODE_DEVICES_ACTIVE | _INACTIVE
 _PERSISTENT = 1 << 28
 _SHUT_OFF = libvirt.VIR_DOMAIN_SHUTOFF
 _RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
-#: Why a guest is paused that is not on its way from or to another host.
-_SUSPENDED = (
-    libvirt.VIR_DOMAIN_PAUSED_USER,
-    libvirt.VIR_DOMAIN_PAUSED_SAVE,
-    libvirt.VIR_DOMAIN_PAUSED_DUMP,
-    libvirt.VIR_DOMAIN_PAUSED_IOERROR,
-    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG,
-    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
-    libvirt.VIR_DOMAIN_PAUSED_CRASHED,
-)
+#: Why a guest that is paused is not migrated, nor has come where it is: QEMU
+#: refuses while another migration has hold of it ("inmigrate", "postmigrate"),
+#: and libvirt while it starts or stops. For no other reason does either: of
+#: an I/O error libvirt's qemuMigrationSrcIsAllowed makes one only for
+#: VIR_MIGRATE_ABORT_ON_ERROR, which is never asked for here.
+_HELD_UP = {
+    libvirt.VIR_DOMAIN_PAUSED_MIGRATION: "is on its way from or to a host",
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY: "is on its way by post-copy",
+    libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED: (
+        "is on two hosts, each with a part of its memory: its migration by "
+        "post-copy failed"
+    ),
+    libvirt.VIR_DOMAIN_PAUSED_STARTING_UP: "is being started",
+    libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN: "is being shut down",
+}
+#: States of an active guest that neither runs nor is paused.
+_NEITHER = {
+    libvirt.VIR_DOMAIN_NOSTATE: "is in no state that libvirt knows",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "is being shut down",
+    libvirt.VIR_DOMAIN_CRASHED: "has crashed, and is kept as it was then",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "sleeps (pmsuspended)",
+}
 _NOT_ASKED = -1
 #: How a guest came to be shut off; a daemon that was restarted forgot it.
 _STOPPED = {
@@ -397,17 +409,24 @@ def _read_guest(domain: Any, facts: _Facts | model.Guest) -> model.Guest:
         return facts
     state, reason = facts.state
     paused = state == libvirt.VIR_DOMAIN_PAUSED
-    stopped = "" if facts.active else _STOPPED.get(reason, "was stopped")
+    stopped = held_up = ""
+    if not facts.active:
+        stopped = _STOPPED.get(reason, "was stopped")
+    elif paused:
+        held_up = _HELD_UP.get(reason, "")
+    else:
+        held_up = _NEITHER.get(state, "")
     mdevs = [guest_xml.named_mdevs(text) for text in facts.texts]
     return model.Guest(
         name=str(domain.name()),
         instance_uuid=_uuid(domain),
         active=facts.active,
         running=state in _RUNNING,
-        suspended=paused and reason in _SUSPENDED,
+        suspended=paused and not held_up,
         persistent=facts.persistent,
         mdevs=frozenset().union(*mdevs),
         stopped=stopped,
+        held_up=held_up,
     )
 
 

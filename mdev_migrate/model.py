@@ -199,6 +199,8 @@ class Guest:
     :ivar persistent: has a definition that survives its shutdown.
     :ivar suspended: paused by somebody, or for an error of its own: what a
         guest whose memory is still coming in cannot be.
+    :ivar held_up: why an active one is neither running nor suspended, in
+        words as "is being shut down"; empty if it is.
     :ivar stopped: how it came to be shut off, in words as "was shut down";
         empty if it is not, or nobody was asked.
     :ivar mdevs: UUIDs in its live and its inactive XML, in whatever way it
@@ -213,6 +215,7 @@ class Guest:
     mdevs: frozenset[str]
     suspended: bool = False
     stopped: str = field(default="", compare=False)
+    held_up: str = field(default="", compare=False)
 
 
 #: What a host lists.

@@ -138,13 +138,15 @@ def check_hosts_differ(
 def check_running(guest: model.Guest, host: str) -> str:
     """Need a guest that runs, or that somebody has paused.
 
-    :raises GuestNotRunning: if it is shut off, or on its way.
+    :raises GuestNotRunning: if it is shut off, on its way, or held up.
     """
     if guest.running:
         return f"guest {guest.name} is running on {host}"
     if guest.suspended:
         return f"guest {guest.name} is paused on {host}, and stays so"
-    raise exception.GuestNotRunning(guest.name, host, guest.stopped)
+    raise exception.GuestNotRunning(
+        guest.name, host, guest.stopped or guest.held_up
+    )
 
 
 def check_off(guest: model.Guest, host: str) -> str:

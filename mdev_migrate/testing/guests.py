@@ -171,7 +171,18 @@ class GuestTable:
         """Return a guest's state and the reason, as libvirt tells them."""
         state, reason = self.engine.guest(uuid).state()
         given = self.state(uuid).reason
-        return given if given and given[0] == state else (state, reason)
+        stands_still = state == libvirt.VIR_DOMAIN_PAUSED and (
+            given and given[0] != libvirt.VIR_DOMAIN_RUNNING
+        )
+        if given and (given[0] == state or stands_still):
+            return given
+        return state, reason
+
+    def stand_still(self, uuid: str, state: int, reason: int) -> None:
+        """Let a guest not go on, for something that happened to it."""
+        self.engine.suspend(uuid)
+        self.state(uuid).reason = state, reason
+        self._announce(uuid, libvirt.VIR_DOMAIN_EVENT_SUSPENDED)
 
     def suspend(self, uuid: str) -> None:
         """Pause a guest because somebody asks for it.

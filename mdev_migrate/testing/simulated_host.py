@@ -149,6 +149,17 @@ class SimulatedHost:
                 made = self.guests.create(xml)
             self.guests.state(made).blockers = tuple(blockers)
 
+    def stand_still(self, name: str, state: int, reason: int) -> None:
+        """Let a guest that runs not go on, though nobody has paused it.
+
+        :param state: what libvirt calls that, ``VIR_DOMAIN_PAUSED`` or
+            another state of an active guest.
+        :param reason: for that state, as ``VIR_DOMAIN_PAUSED_IOERROR``.
+        """
+        with self.changing():
+            uuid = self.open().lookupByName(name).UUIDString()
+            self.guests.stand_still(uuid, state, reason)
+
     # What a test looks at.
 
     def mdevs(self) -> dict[str, SimulatedMdev]:

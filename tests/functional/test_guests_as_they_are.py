@@ -7,7 +7,7 @@ import libvirt
 import pytest
 from lxml import etree
 
-from mdev_migrate import testing
+from mdev_migrate import exception, testing
 from mdev_migrate.core import guest_xml
 from mdev_migrate.testing import SimulatedHost
 from mdev_migrate.workflow import GuestCheck, Outcome, Report
@@ -97,6 +97,76 @@ class TestPaused:
 
         assert found["guest-running"] == "passed"
         assert found["migration-blockers"] == "refused"
+
+
+PAUSED = libvirt.VIR_DOMAIN_PAUSED
+
+
+class TestStandsStill:
+    """libvirt and QEMU say which of those they migrate."""
+
+    @pytest.mark.parametrize(
+        "reason",
+        [
+            libvirt.VIR_DOMAIN_PAUSED_UNKNOWN,
+            libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+            libvirt.VIR_DOMAIN_PAUSED_WATCHDOG,
+            libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT,
+            libvirt.VIR_DOMAIN_PAUSED_CRASHED,
+            # VIR_DOMAIN_PAUSED_API_ERROR; older bindings do not name it.
+            14,
+        ],
+    )
+    def test_moved(self, reason):
+        """It arrives as one that somebody paused does."""
+        scene = scenes.Scene(["mtty-1"])
+        scene.here.stand_still("vm", PAUSED, reason)
+
+        outcome = scene.migrate()
+
+        assert (outcome.result, outcome.error) == ("migrated", None)
+        assert outcome.warnings == [
+            "guest vm is paused on host-a, and stays so"
+        ]
+
+    @pytest.mark.parametrize(
+        ("state", "reason", "why", "advice"),
+        [
+            (libvirt.VIR_DOMAIN_PMSUSPENDED, 0, "sleeps", "dompmwakeup"),
+            (libvirt.VIR_DOMAIN_CRASHED, 1, "has crashed", "destroy"),
+            (libvirt.VIR_DOMAIN_SHUTDOWN, 1, "being shut down", "wait"),
+            (libvirt.VIR_DOMAIN_NOSTATE, 0, "no state", "start the guest"),
+            (
+                PAUSED,
+                libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED,
+                "post-copy failed",
+                "--postcopy-resume",
+            ),
+            (
+                PAUSED,
+                libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
+                "being started",
+                "wait",
+            ),
+            (
+                PAUSED,
+                libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+                "on its way",
+                "wait",
+            ),
+        ],
+    )
+    def test_refused(self, state, reason, why, advice):
+        """Why it does not run is told, and what to do about it."""
+        scene = scenes.Scene(["mtty-1"])
+        scene.here.stand_still("vm", state, reason)
+
+        outcome = scene.migrate()
+
+        assert isinstance(outcome.error, exception.GuestNotRunning)
+        assert "is not running: it " in str(outcome.error)
+        assert why in str(outcome.error)
+        assert advice in outcome.error.hint
 
 
 class TestPendingChange:
