@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
+import pathlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -40,12 +43,36 @@ def can_be_written() -> bool:
     return importlib.util.find_spec("prometheus_client") is not None
 
 
+def check_replaceable(path: str) -> pathlib.Path:
+    """Return where a file of metrics is, without links.
+
+    It is written beside and put in its place at once: a device or a pipe
+    would be gone.
+
+    :raises OSError: if something else than a file is there, or it cannot be
+        made there.
+    """
+    real = pathlib.Path(path).resolve()
+    if real.exists() and not real.is_file():
+        raise OSError(errno.EINVAL, "not a file that can be replaced", path)
+    if not real.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "no such folder", str(real.parent)
+        )
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            errno.EACCES, "nothing can be made in", str(real.parent)
+        )
+    return real
+
+
 def write(path: str, migrations: Iterable[Ended]) -> None:
     """Replace a file by what became of some migrations.
 
     :raises OSError: if it cannot be written.
     :raises ImportError: if the library is not installed.
     """
+    real = check_replaceable(path)
     from prometheus_client import (  # noqa: PLC0415 - an extra
         CollectorRegistry,
         Gauge,
@@ -87,4 +114,4 @@ def write(path: str, migrations: Iterable[Ended]) -> None:
         ):
             if value is not None:
                 known.labels(**labels).set(value)
-    write_to_textfile(path, registry)
+    write_to_textfile(str(real), registry)

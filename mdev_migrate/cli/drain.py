@@ -121,7 +121,7 @@ class _Target:
 @click.option(
     "--note",
     metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True),
+    type=options.NewFile(),
     help="Write down where each guest came from, to bring it back with "
     "--from-drain.",
 )

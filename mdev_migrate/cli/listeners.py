@@ -6,7 +6,6 @@ Nothing here raises: it happens in the middle of the migration.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import math
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mdev_migrate import model
+from mdev_migrate.cli import output
 from mdev_migrate.core import progress as job_progress
 from mdev_migrate.core.downtime import Advice
 from mdev_migrate.core.phases import Step
@@ -87,6 +87,7 @@ class Events:
     def __init__(self, write: Callable[[str], object], guest: str) -> None:
         self._write_line = write
         self._guest = guest
+        self._lost = False
 
     def step(self, step: Step, detail: str) -> None:
         """Write that a step begins."""
@@ -123,8 +124,17 @@ class Events:
             "time": now.isoformat(timespec="milliseconds"),
             "guest": self._guest,
         }
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._write_line(json.dumps(line | facts))
+        except (OSError, ValueError) as error:
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Say once that events are lost; who closed a pipe wants none."""
+        closed = isinstance(error, BrokenPipeError)
+        if not (closed or self._lost):
+            output.say(f"warning: events are lost: {error}")
+        self._lost = True
 
 
 @dataclass(slots=True)

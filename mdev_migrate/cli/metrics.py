@@ -34,7 +34,8 @@ def _require(
 ) -> str | None:
     """See that metrics can be written, before anything is done.
 
-    :raises click.UsageError: if their library is not installed.
+    :raises click.UsageError: if their library is not installed, or they
+        cannot be written there.
     """
     if value is not None and not metrics.can_be_written():
         raise click.UsageError(
@@ -42,13 +43,18 @@ def _require(
             "'mdev-migrate[metrics]'",
             context,
         )
+    if value is not None:
+        try:
+            metrics.check_replaceable(value)
+        except OSError as error:
+            raise click.UsageError(f"--metrics-file: {error}") from error
     return value
 
 
 option = click.option(
     "--metrics-file",
     metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True),
+    type=click.Path(dir_okay=False),
     callback=_require,
     help="Write how it ended as Prometheus reads it, as in "
     "/var/lib/node_exporter/mdev_migrate.prom.",

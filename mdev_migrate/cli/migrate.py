@@ -59,14 +59,14 @@ class Moved:
 @click.option(
     "--events",
     metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    type=options.NewFile(allow_dash=True),
     help="Write what happens to a file, one JSON object a line; - for "
     "stdout, with --json.",
 )
 @click.option(
     "--report",
     metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True),
+    type=options.NewFile(),
     help="Write a page (HTML) with the curves of the migration to a file.",
 )
 @metrics.option

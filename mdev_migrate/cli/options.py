@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,6 +76,32 @@ class _Word(_TextType):
             self.fail("is not UTF-8", param, ctx)
         if not value.strip():
             self.fail("is empty", param, ctx)
+        return value
+
+
+class NewFile(click.Path):
+    """A file that can be written, or made where it is to be.
+
+    Seen before anything else is done: later it would be too late.
+
+    :param allow_dash: ``-`` is stdout.
+    """
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(dir_okay=False, writable=True, allow_dash=allow_dash)
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """Return its name."""
+        path = pathlib.Path(os.fsdecode(super().convert(value, param, ctx)))
+        folder = path.resolve().parent
+        made = not path.exists() and not (self.allow_dash and value == "-")
+        if made and not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"nothing can be made in {folder}", param, ctx)
         return value
 
 

@@ -575,6 +575,7 @@ def test_only_some_come_back(hosts: Hosts, tmp_path: pathlib.Path):
         (("--peer-uri", "qemu:///system"), 2, "as often as --to"),
         (("--to", "qemu+tls://host-b/system"), 2, "a host twice"),
         (("--from-drain", __file__), 2, "needs one --to"),
+        (("--note", "/nonexistent/note"), 2, "nothing can be made in"),
     ],
 )
 def test_wrong_calls(

@@ -2,6 +2,7 @@
 """Does Prometheus learn how migrations ended?"""
 
 import importlib.util
+import os
 import pathlib
 
 import pytest
@@ -68,17 +69,66 @@ def test_drained(world: World, tmp_path: pathlib.Path):
     assert _samples(path)["mdev_migrate_result", "migrated"] == 1
 
 
-def test_cannot_be_written(world: World):
-    """That is a warning; the guest has moved."""
+def test_folder_goes_away(world: World, tmp_path: pathlib.Path):
+    """That it cannot be written at the end is a warning; the guest moved."""
     world.add_guest()
+    folder = tmp_path / "textfiles"
+    folder.mkdir()
+    world.group.pace = lambda step: (
+        folder.rmdir() if step.phase == "load" else None
+    )
 
     answer = world.run(
         *("migrate", "vm", "--to", world.there),
-        *("--metrics-file", "/nonexistent/mdev.prom"),
+        *("--metrics-file", str(folder / "mdev.prom")),
     )
 
     assert answer.code == 0
     assert "warning: no metrics: " in answer.err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "nowhere", "link"])
+def test_nothing_but_a_file_is_replaced(
+    world: World, tmp_path: pathlib.Path, kind: str
+):
+    """A device would be gone for good: refused before a guest moves."""
+    world.add_guest()
+    path = tmp_path / "mdev.prom"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "nowhere":
+            path = tmp_path / "none" / "mdev.prom"
+        case "link":
+            os.mkfifo(tmp_path / "pipe")
+            path.symlink_to(tmp_path / "pipe")
+    before = [(each, each.lstat()) for each in tmp_path.iterdir()]
+
+    answer = world.run(
+        *("migrate", "vm", "--to", world.there),
+        *("--metrics-file", str(path)),
+    )
+
+    assert answer.code == 2, answer
+    assert world.source.running_guests()
+    assert [(each, each.lstat()) for each in tmp_path.iterdir()] == before
+
+
+def test_link_stays_a_link(world: World, tmp_path: pathlib.Path):
+    """What it leads to is replaced."""
+    world.add_guest()
+    link = tmp_path / "link.prom"
+    link.symlink_to(tmp_path / "mdev.prom")
+
+    world.run(
+        *("migrate", "vm", "--to", world.there),
+        *("--metrics-file", str(link)),
+    )
+
+    assert link.is_symlink()
+    assert _samples(tmp_path / "mdev.prom")
 
 
 def test_not_installed(world: World, monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ import json
 import pathlib
 import time
 
+import pytest
 from lxml import html
 
 from mdev_migrate.cli import listeners, report
@@ -81,6 +82,7 @@ def test_events_on_a_full_disk(world: World):
     )
 
     assert answer.code == 0
+    assert answer.err.count("warning: events are lost: ") == 1
 
 
 def test_report(world: World, tmp_path: pathlib.Path):
@@ -141,11 +143,26 @@ def test_report_cannot_be_written(world: World):
 
     answer = world.run(
         *("migrate", "vm", "--to", world.there),
-        *("--report", "/nonexistent/report.html"),
+        *("--report", "/dev/full"),
     )
 
     assert answer.code == 0
     assert "warning: no report: " in answer.err
+
+
+@pytest.mark.parametrize("option", ["--report", "--events"])
+def test_nowhere_to_write(world: World, option: str):
+    """That is said before the guest moves."""
+    world.add_guest()
+
+    answer = world.run(
+        *("migrate", "vm", "--to", world.there),
+        *(option, "/nonexistent/file"),
+    )
+
+    assert answer.code == 2
+    assert "nothing can be made in /nonexistent" in answer.err
+    assert world.source.running_guests()
 
 
 def test_summary(world: World):
