@@ -26,8 +26,13 @@ class Hint(NamedTuple):
 #: the reasons of QEMU's ``migrate_add_blocker``. The first that fits counts.
 BLOCKERS: Sequence[Hint] = (
     Hint(
-        r"viommu",
+        r"viommu|virtio[-_]iommu|amd[-_ ]iommu|intel[-_ ]iommu",
         "remove the <iommu> device from the guest, or run it on a newer QEMU",
+    ),
+    Hint(
+        r"smmu",
+        "start the guest without the SMMU that its <iommu> has accelerated by "
+        "the host's",
     ),
     Hint(
         r"p2p migration",
@@ -64,7 +69,7 @@ BLOCKERS: Sequence[Hint] = (
         "detach the guest's vhost-scsi controller: its state is not sent",
     ),
     Hint(
-        r"vfio|dirty tracking|type='mdev'",
+        r"vfio|dirty tracking|type=['\"]mdev",
         "the vendor driver must support VFIO migration, on both hosts",
     ),
     Hint(
@@ -74,7 +79,9 @@ BLOCKERS: Sequence[Hint] = (
     ),
     Hint(
         r"\bsev\b|\bsev-|\btdx\b|\bsnp\b|\brme\b|\bpef\b|\brealm\b|"
-        r"protected (vm|guest|virt)|confidential|launch ?security",
+        r"protected (vm|guest|virt)|confidential|launch ?security|"
+        r"encrypted (guest|vm|mem)|memory encryption|secure execution|"
+        r"\bs390x? pv\b",
         "a guest whose memory is encrypted cannot be migrated",
     ),
     Hint(
@@ -83,7 +90,7 @@ BLOCKERS: Sequence[Hint] = (
         "<features>, and start it anew",
     ),
     Hint(
-        r"whpx|nvmm|\bhvf\b|mshv|record/replay|icount",
+        r"whpx|nvmm|\bhvf\b|mshv|\btcg\b|record/replay|icount",
         "the guest must be run by KVM: other accelerators do not migrate it",
     ),
     Hint(
@@ -133,9 +140,10 @@ BLOCKERS: Sequence[Hint] = (
         "raw or qcow2",
     ),
     Hint(
-        r"\btpm|swtpm",
+        r"\bv?tpm|swtpm",
         "the guest's TPM cannot be migrated: swtpm must be new enough on both "
-        "hosts",
+        "hosts, and both must share its directory, /var/lib/libvirt/swtpm, or "
+        "neither; a host's own TPM is never migrated",
     ),
     Hint(
         r"shared storage(?! over)|unsafe|cache|corruption|\bdisk|"
@@ -150,7 +158,7 @@ BLOCKERS: Sequence[Hint] = (
         "domjobinfo' on the source shows it",
     ),
     Hint(
-        r"vhost|vdpa|slirp|dbus-vmstate|passt|shared memory",
+        r"vhost|vdpa|vduse|slirp|dbus-vmstate|passt|shared memory",
         "one of the guest's network or vhost devices cannot be migrated: "
         "detach it, or give it another backend",
     ),
@@ -164,7 +172,7 @@ BLOCKERS: Sequence[Hint] = (
         "the guest ends with the connection that started it: it cannot leave",
     ),
     Hint(
-        r"non-?migratable|not (yet )?migratable",
+        r"non-?migratable|not (yet )?migratable|blocked by device",
         "detach the device that is named from the guest",
     ),
 )
@@ -172,9 +180,23 @@ BLOCKERS: Sequence[Hint] = (
 _NO_NAME = (
     r"name or service not known|name resolution|resolution failed|unable to "
     r"resolve|could not resolve|cannot resolve|no address associated|unknown "
-    r"host|nodename nor servname|getaddrinfo"
+    r"host|nodename nor servname|getaddrinfo|address family for hostname"
 )
-_CERTIFICATE = r"certificate|\bx509|gnutls|tls handshake|\btls session"
+_CERTIFICATE = (
+    r"certificate|\bx509|gnutls|\btls (handshake|session|peer|connection)"
+)
+_NO_LOGIN = (
+    r"host key verification|permission denied(,| \()|too many authentication"
+)
+_NO_CARRIER = r"\b(nc|netcat|virt-ssh-helper)\b.*not found"
+_NO_CREDENTIALS = (
+    r"authentication (failed|unavailable|cancelled)|\bsasl\b|polkit|kerberos|"
+    r"gssapi"
+)
+_LETS_IN = (
+    "has a credential that libvirt's daemon there takes: a Kerberos ticket, a "
+    "password in auth.conf, or a rule of polkit's"
+)
 _NO_ANSWER = (
     r"connection refused|no route to host|network is unreachable|timed out|"
     r"failed to connect|unable to connect|cannot connect|connection reset"
@@ -199,10 +221,16 @@ CONNECTIONS: Sequence[Hint] = (
         "with 'systemctl status virtqemud.socket libvirtd.socket'",
     ),
     Hint(
-        r"host key verification|permission denied \(|too many authentication",
+        _NO_CARRIER,
+        "ssh needs 'virt-ssh-helper', of libvirt's client, or netcat on the "
+        "host of the URI",
+    ),
+    Hint(
+        _NO_LOGIN,
         "ssh lets this user not in: 'ssh' to the host of the URI must work "
         "for him without a question",
     ),
+    Hint(_NO_CREDENTIALS, f"see that this user {_LETS_IN}"),
 )
 
 #: Why the source could not send a guest.
@@ -224,6 +252,21 @@ JOURNEYS: Sequence[Hint] = (
         "both hosts' certificates must be valid, and the source must call the "
         "destination what its certificate does: compare that name with "
         "--peer-uri, and for memory with --migrate-uri",
+    ),
+    Hint(
+        _NO_CARRIER,
+        "ssh needs 'virt-ssh-helper', of libvirt's client, or netcat on the "
+        "destination",
+    ),
+    Hint(
+        _NO_LOGIN,
+        "ssh lets the source not in: 'ssh' from there to the host of "
+        "--peer-uri must work for root, who runs libvirt's daemon, without a "
+        "question",
+    ),
+    Hint(
+        _NO_CREDENTIALS,
+        f"see that root of the source, who runs libvirt's daemon, {_LETS_IN}",
     ),
     Hint(
         _NO_ANSWER,
@@ -280,10 +323,14 @@ def tells_of_no_mdevctl(reason: str) -> bool:
 
 #: What names something, which says nothing of the reason: a path, a URI, a
 #: host with a port, and what is quoted, unless it is a device or a feature.
+#: No quote begins or ends within a word, as apostrophes do, and none begins
+#: where an attribute has its value.
 _NAMES = re.compile(
     r"(?<![\w./:])/[^\s'\"<>]+|\b[\w+]+://\S+"
     r"|(?<![\w:./-])[a-z][\w.-]*:\d{2,5}\b(?![:.])"
-    r"|(?<!=)(?<!device )'[^']*'(?! (cpu|feature|flag|property))"
+    r"|(?<![\w=])(?<!device )(?P<quote>['\"])"
+    r"(?:(?!(?P=quote)).|\b(?P=quote)\b)*"
+    r"(?P=quote)(?!\w)(?! (cpu|feature|flag|property))"
     r"|\b(guest|domain|instance|host|hostname)( name)? (?!is |has |with )"
     r"(?!'|on )[\w.-]+(?=:| is | has |$)"
 )

@@ -114,6 +114,48 @@ BLOCKERS |= {
     "State blocked by non-migratable device '0000:00:02.0/nvme'": "detach",
     "usb-redir device is non-migratable": "detach",
 }
+#: Apostrophes that quote nothing, and quotes that are a document's.
+BLOCKERS |= {
+    "cannot migrate a domain with <hostdev mode='subsystem' type='mdev'>": (
+        "vendor driver"
+    ),
+    'cannot migrate a domain with <hostdev mode="subsystem" type="mdev">': (
+        "vendor driver"
+    ),
+    "VFIO device doesn't support device dirty tracking": "vendor driver",
+    "live migration for domains with checkpoints isn't supported": (
+        "checkpoint"
+    ),
+    "QEMU's invtsc CPU flag can't be migrated": "<cpu>",
+    "the domain's virtiofs device can't be migrated": "folder",
+    "the guests' snapshots can't be migrated": "snapshot",
+    "Migration is disabled when VirtFS export path '/srv/vfio's cpu' is "
+    "mounted in the guest using mount_tag 'cpu'": "folder",
+    'The qcow format used by node "vfio" does not support live migration': (
+        "raw"
+    ),
+}
+#: Devices of machines of other makes, and guests that are kept secret.
+BLOCKERS |= {
+    "State blocked by non-migratable device 'amd-iommu'": "<iommu>",
+    "non-migratable device: amd-iommu": "<iommu>",
+    "non-migratable device: 0000:00:05.0/virtio-iommu": "<iommu>",
+    "Migration not supported with SMMUv3 accelerator mode enabled": "<iommu>",
+    "SMMUv3 accel: nested": "<iommu>",
+    "intel_iommu: migration is not supported": "<iommu>",
+    "IOMMUFD backend: dirty tracking unsupported": "iommufd",
+    "migration with vTPM is not supported": "TPM",
+    "Migration disabled: TPM emulator does not support migration": "TPM",
+    "non-migratable device: tpm-tis": "TPM",
+    "TDX: migration is not supported": "encrypted",
+    "SEV-SNP guests do not support migration": "encrypted",
+    "migration is not possible with an encrypted guest": "encrypted",
+    "s390 PV: migration is not supported": "encrypted",
+    "a guest in Secure Execution cannot be migrated": "encrypted",
+    "VDUSE does not support migration": "vhost",
+    "TCG plugin time control does not support migration": "KVM",
+    "migration blocked by device 'pvrdma'": "detach",
+}
 #: Of these the vendor of the driver can do something.
 VENDORS = ("vendor driver", "together")
 
@@ -218,6 +260,20 @@ def test_unknown_reason():
             "systemctl",
         ),
         ("Permission denied (publickey): Input/output error", "ssh"),
+        ("Cannot recv data: Permission denied, please try again.", "ssh"),
+        ("Peer's certificate isn't trusted", "certificate"),
+        ("The host's TLS handshake didn't succeed", "certificate"),
+        (
+            (
+                "Unable to verify TLS peer: The TLS connection was "
+                "non-properly terminated."
+            ),
+            "certificate",
+        ),
+        ("can't resolve: name or service not known, isn't there", "resolve"),
+        ("authentication unavailable: no polkit agent available", "polkit"),
+        ("Failed to start SASL negotiation: -4", "Kerberos"),
+        ("Cannot recv data: bash: line 1: nc: command not found", "netcat"),
         ("Connection refused", "virsh -c URI"),
     ],
 )
@@ -250,6 +306,22 @@ def test_connection(reason, about):
             "certificate",
         ),
         ("unable to connect to server at 'x': Connection refused", "--to"),
+        ("Peer's certificate isn't trusted", "certificate"),
+        (
+            (
+                "Cannot recv data: Host key verification failed.: Connection "
+                "reset by peer"
+            ),
+            "ssh",
+        ),
+        (
+            (
+                "Cannot recv data: bash: line 1: nc: command not found: "
+                "Connection reset by peer"
+            ),
+            "netcat",
+        ),
+        ("authentication failed: authentication failed", "Kerberos"),
     ],
 )
 @pytest.mark.parametrize(
