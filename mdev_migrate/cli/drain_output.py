@@ -11,9 +11,9 @@ from mdev_migrate.cli import (
     json_output,
     migrate,
     output,
-    progress,
     table,
 )
+from mdev_migrate.core import wording
 from mdev_migrate.workflow import Outcome
 from mdev_migrate.workflow.drain import Moved
 from mdev_migrate.workflow.drain_plan import Leaving, Plan
@@ -63,7 +63,7 @@ def _row(each: Leaving) -> tuple[str, ...]:
     return (
         each.guest.name,
         ", ".join(each.types) or table.NONE,
-        table.NONE if memory is None else progress.size(1024 * memory),
+        table.NONE if memory is None else wording.size(1024 * memory),
         first or "stays",
         table.NONE if needed is None else f"up to {needed} ms",
     )

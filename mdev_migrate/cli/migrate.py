@@ -29,7 +29,7 @@ from mdev_migrate.cli import (
 )
 from mdev_migrate.cli.listeners import Events, Recorder, Several
 from mdev_migrate.cli.session import Places, Session, exit_code
-from mdev_migrate.core import phases
+from mdev_migrate.core import phases, wording
 from mdev_migrate.core.phases import Step
 from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
 
@@ -297,7 +297,7 @@ def summary(outcome: Outcome) -> str:
     parts = [
         f"migrated: guest {outcome.guest} in {outcome.seconds:.1f} s",
         f"downtime {downtime}",
-        f"{progress.size(outcome.bytes_moved)} sent",
+        f"{wording.size(outcome.bytes_moved)} sent",
     ]
     last = outcome.last_seen
     if last is not None and last.limit_ms:
@@ -305,7 +305,7 @@ def summary(outcome: Outcome) -> str:
     if last is not None and last.iteration:
         parts.append(f"iterations {last.iteration}")
     if last is not None and last.device_transferred:
-        parts.append(f"device state {progress.size(last.device_transferred)}")
+        parts.append(f"device state {wording.size(last.device_transferred)}")
     return ", ".join(parts)
 
 

@@ -20,6 +20,7 @@ import click
 from mdev_migrate import model
 from mdev_migrate.cli import output
 from mdev_migrate.core import progress as job_progress
+from mdev_migrate.core import wording
 from mdev_migrate.core.downtime import Advice
 from mdev_migrate.core.phases import Step
 
@@ -34,23 +35,7 @@ _DOING = {
     Step.VERIFY: "see that the guest runs on its target mdevs",
     Step.RELEASE: "release the claim",
 }
-_MIB, _GIB = 2**20, 2**30
 _CLEAR_LINE = "\r\x1b[K"
-
-
-def size(count: float | None) -> str:
-    """Return a number of bytes as people read it.
-
-    >>> size(69206016), size(3 << 29), size(60), size(None)
-    ('66.0 MiB', '1.5 GiB', '60 bytes', 'unknown')
-    """
-    if count is None:
-        return "unknown"
-    if count >= _GIB:
-        return f"{count / _GIB:.1f} GiB"
-    if 0 < count < _MIB / 20:
-        return f"{count:.0f} bytes"
-    return f"{count / _MIB:.1f} MiB"
 
 
 def describe(
@@ -62,18 +47,27 @@ def describe(
     """
     limit_ms = limit_ms if progress.limit_ms is None else progress.limit_ms
     share = job_progress.share(progress)
-    parts = ["nothing sent yet"]
+    parts = [_sent(progress)]
     if share is not None:
-        parts = [f"{share} %", f"{size(progress.data_remaining)} left"]
+        parts = [f"{share} %", f"{wording.size(progress.data_remaining)} left"]
     if limit_ms is not None:
         parts.append(f"limit {limit_ms} ms")
     if share is not None:
         parts += _of_the_copy(progress)
     if progress.device_transferred is not None:
-        parts.append(f"device state {size(progress.device_transferred)}")
-    if progress.data_total:
-        parts.append(f"of {size(progress.data_total)}")
+        state = wording.size(progress.device_transferred)
+        parts.append(f"device state {state}")
+    if progress.data_total is not None and progress.data_total > 0:
+        parts.append(f"of {wording.size(progress.data_total)}")
     return [*parts, f"{elapsed_s:.1f} s"]
+
+
+def _sent(progress: model.JobProgress) -> str:
+    """Return what is known while nobody can tell how much is done."""
+    moved = progress.bytes_moved()
+    if moved is None or moved < 0:
+        return "no figures yet"
+    return f"{wording.size(moved)} sent" if moved else "nothing sent yet"
 
 
 def _of_the_copy(progress: model.JobProgress) -> Iterator[str]:
@@ -82,15 +76,15 @@ def _of_the_copy(progress: model.JobProgress) -> Iterator[str]:
     if left_s == math.inf:
         yield "no end at this rate"
     elif left_s:
-        yield f"about {math.ceil(left_s)} s left"
+        yield f"{wording.about(left_s)} left"
     rate = job_progress.rate(progress)
     if rate is not None:
-        yield f"{size(rate)}/s"
+        yield f"{wording.size(rate)}/s"
     if progress.dirty_rate:
-        yield f"{size(progress.dirty_rate)}/s written"
+        yield f"{wording.size(progress.dirty_rate)}/s written"
     if progress.downtime_ms:
         yield f"{progress.downtime_ms} ms expected"
-    if progress.iteration is not None:
+    if progress.iteration:
         yield f"iteration {progress.iteration}"
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from lxml import etree
 
-from mdev_migrate.cli import progress
 from mdev_migrate.cli.listeners import Recorder
+from mdev_migrate.core import wording
 
 #: Points of a curve: seconds, value.
 Points = Sequence[tuple[float, float]]
@@ -92,7 +92,7 @@ def _facts(answer: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield f"Step {step}", f"{seconds} s"
     downtime = answer["downtime_ms"]
     yield "Downtime", "unknown" if downtime is None else f"{downtime} ms"
-    yield "Sent", progress.size(answer["bytes"])
+    yield "Sent", wording.size(answer["bytes"])
     for source, target in answer["target_mdevs"].items():
         kind = answer["source_mdev_types"].get(source, "unknown type")
         yield f"mdev {source}", f"{target} ({kind})"

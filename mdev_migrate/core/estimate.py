@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mdev_migrate import exception, model
+from mdev_migrate.core import wording
 
 _MIB = 2**20
 
@@ -111,8 +112,9 @@ def judge(
         return f"no estimate: {reason}"
     if needed_ms <= max_downtime_ms:
         return (
-            f"the state of its devices, {_size(found)}, may take {needed_ms} "
-            f"ms at {found.bandwidth} MiB/s, the maximal downtime is "
+            "the state of its devices, "
+            f"{wording.size(found.device_bytes)}, may take {needed_ms} ms at "
+            f"{found.bandwidth} MiB/s, the maximal downtime is "
             f"{max_downtime_ms} ms"
         )
     error = exception.DowntimeTooLong(guest, needed_ms, max_downtime_ms)
@@ -126,17 +128,9 @@ def _why_not(found: Estimate) -> str:
         types = ", ".join(found.unknown)
         return f"how much memory {types} has is not known"
     return (
-        f"its devices have {_size(found)} of state at most; the bandwidth "
-        "is not known"
+        f"its devices have {wording.size(found.device_bytes)} of state at "
+        "most; the bandwidth is not known"
     )
-
-
-def _size(found: Estimate) -> str:
-    count = found.device_bytes or 0
-    if count < _MIB:
-        return f"{count} bytes"
-    mib = count / _MIB
-    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.1f} MiB"
 
 
 def names_of(parents: Iterable[model.Parent]) -> dict[str, str]:

@@ -13,10 +13,16 @@ from mdev_migrate import model
 
 
 def done(progress: model.JobProgress) -> int | None:
-    """Return the bytes that need not be sent (again); None if unknown."""
-    if progress.data_total is None or progress.data_remaining is None:
+    """Return the bytes that need not be sent (again); None if unknown.
+
+    Before anything was sent it is not known what there is to send.
+    """
+    total, remaining = progress.data_total, progress.data_remaining
+    if total is None or remaining is None or min(total, remaining) < 0:
         return None
-    return max(0, progress.data_total - progress.data_remaining)
+    if remaining == 0 and progress.data_processed == 0:
+        return None
+    return max(0, total - remaining)
 
 
 def share(progress: model.JobProgress) -> int | None:
@@ -38,7 +44,7 @@ def rate(progress: model.JobProgress) -> float | None:
 
     What libvirt measured last, else the average since the job began.
     """
-    if progress.rate:
+    if progress.rate is not None and progress.rate > 0:
         return float(progress.rate)
     if progress.data_processed and progress.elapsed_ms:
         return 1000 * progress.data_processed / progress.elapsed_ms

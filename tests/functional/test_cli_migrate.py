@@ -489,13 +489,40 @@ class TestProgress:
 
         assert line == ", ".join(ALL_PARTS[:shown])
 
-    def test_nothing_is_known_yet(self):
-        """Before the first look of QEMU's there are no totals."""
-        assert progress.describe(JobProgress(limit_ms=300), 0.5) == [
-            "nothing sent yet",
-            "limit 300 ms",
-            "0.5 s",
-        ]
+    @pytest.mark.parametrize(
+        ("job", "said"),
+        [
+            (JobProgress(), ["no figures yet"]),
+            (JobProgress(limit_ms=300), ["no figures yet", "limit 300 ms"]),
+            (JobProgress(data_processed=0), ["nothing sent yet"]),
+            (
+                JobProgress(2**30, 0, 0),
+                ["nothing sent yet", "of 1.0 GiB"],
+            ),
+            (JobProgress(data_processed=2**30), ["1.0 GiB sent"]),
+            (
+                JobProgress(data_processed=1, device_transferred=0),
+                ["1 byte sent", "device state 0 bytes"],
+            ),
+        ],
+    )
+    def test_total_is_not_known(self, job, said):
+        """What was sent is told; that nothing was only if libvirt says so."""
+        assert progress.describe(job, 0.5) == [*said, "0.5 s"]
+
+    @pytest.mark.parametrize(
+        ("rate", "left"),
+        [
+            (2**30, "about 1 s"),
+            (2**20, "about 18 min"),
+            (1, "more than a day"),
+        ],
+    )
+    def test_time_left(self, rate, left):
+        """Nobody counts a billion seconds."""
+        job = JobProgress(data_total=2**30, data_remaining=2**30, rate=rate)
+
+        assert f"{left} left" in progress.describe(job, 0.5)
 
     def test_nobody_listens(self, world: World, monkeypatch):
         """A terminal that is gone does not come between guest and host."""

@@ -23,7 +23,7 @@ def test_share_is_of_the_total(total, processed, remaining):
 
     share = progress.share(job)
 
-    if total == 0:
+    if total == 0 or remaining == processed == 0:
         assert share is None
     else:
         assert share is not None
@@ -57,6 +57,9 @@ def test_more_remains_than_there_was():
         JobProgress(data_total=10, data_processed=5),
         JobProgress(data_processed=5, data_remaining=5),
         JobProgress(data_total=0, data_processed=0, data_remaining=0),
+        JobProgress(data_total=10, data_processed=0, data_remaining=0),
+        JobProgress(data_total=-1, data_processed=-1, data_remaining=-1),
+        JobProgress(data_total=10, data_remaining=-1),
     ],
 )
 def test_unknown_share(job):
