@@ -7,18 +7,30 @@ host; and a target mdev that was reused may be gone after a boot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from mdev_migrate import exception, model
 from mdev_migrate.host import Host
 
 
-def starts_with_host(source: Host, guest: model.Guest) -> bool:
+def starts_with_host(
+    source: Host, guest: model.Guest, warn: Callable[[str], None]
+) -> bool:
     """Tell whether a guest is started when its host boots.
 
-    :raises HostError: if that cannot be asked.
+    :param warn: is told if libvirt does not say: no guest stays for that.
+    :raises HostUnreachable: if the source is not there any more.
     """
-    return guest.persistent and source.starts_with_host(guest.instance_uuid)
+    try:
+        return guest.persistent and source.starts_with_host(
+            guest.instance_uuid
+        )
+    except exception.LibvirtFailed as error:
+        warn(
+            "the guest is not started when its new host boots ('virsh "
+            f"autostart'): whether it was on the source is not known: {error}"
+        )
+        return False
 
 
 def keep(

@@ -196,15 +196,8 @@ class GuestMigration:
                 self._warn(recovered.text)
             report = self._check.check()
         precheck.refuse(report.checks)
-        for check in report.checks:
-            # Of a remote host the kernel is never known, which `check` says.
-            if check.name == _OTHERS or (
-                check.result == "unknown"
-                and not isinstance(check.error, exception.KernelUnknown)
-            ):
-                self._warn(check.detail)
-        for note in report.notes:
-            self._warn(note)
+        for text in report.warnings():
+            self._warn(text)
         self._enter(Step.PLAN)
         self._heed_stop(guest)
         return report
@@ -250,7 +243,7 @@ class GuestMigration:
                 self._enter(Step.PREPARE)
                 with self._explaining_loss(report.guest):
                     starts = durable.starts_with_host(
-                        self._source, report.guest
+                        self._source, report.guest, self._warn
                     )
                     journey = self._prepare(report, kept.claim, targets, limit)
                 kept.advance(Step.MIGRATE)
@@ -441,10 +434,6 @@ class GuestMigration:
             limit,
         )
         sending.send(job, self._stopping, self._outcome)
-
-
-#: A check that passed, and of which a human is told all the same.
-_OTHERS = "other-claims"
 
 
 def _tells_of_rest(warning: str) -> bool:

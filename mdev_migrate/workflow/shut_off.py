@@ -136,6 +136,8 @@ class DefinitionMove:
                 self._warn(recovered.text)
             report = self._check.check()
         precheck.refuse(report.checks)
+        for text in report.warnings():
+            self._warn(text)
         self._enter(Step.PLAN)
         return report
 
@@ -144,7 +146,9 @@ class DefinitionMove:
     ) -> None:
         self._enter(Step.PREPARE)
         guest = report.guest
-        self._starts = durable.starts_with_host(self._source, guest)
+        self._starts = durable.starts_with_host(
+            self._source, guest, self._warn
+        )
         for want in report.wanted:
             for mdev in (want.source_uuid, targets[want.source_uuid]):
                 self._outcome.mdev_types[mdev] = want.mdev_type

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -156,6 +156,10 @@ class Silent:
         """Hear what is done about the limits, or that they do not do."""
 
 
+#: A check that passed, and of which a human is told all the same.
+_OTHERS = "other-claims"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What the pre-checks found.
@@ -194,6 +198,17 @@ class Report:
     def allowed(self) -> bool:
         """Tell whether nothing was refused."""
         return all(check.result != "refused" for check in self.checks)
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what a human should know who migrates the guest."""
+        for check in self.checks:
+            # Of a remote host the kernel is never known, which `check` says.
+            if check.name == _OTHERS or (
+                check.result == "unknown"
+                and not isinstance(check.error, exception.KernelUnknown)
+            ):
+                yield check.detail
+        yield from self.notes
 
     @property
     def target_mdevs(self) -> dict[str, str]:

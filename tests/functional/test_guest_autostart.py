@@ -55,6 +55,21 @@ def test_it_cannot_be_set():
     assert "virsh autostart" in warning
 
 
+def test_it_cannot_be_asked():
+    """No guest stays for that; that it is not set is said."""
+    scene = scenes.Scene(["mtty-1"])
+    _flag(scene.here, 1)
+    error = testing.libvirt_error(libvirt.VIR_ERR_OPERATION_FAILED, "no link")
+    scene.group.faults.on("autostart", testing.fail(error), host="host-a")
+
+    outcome = scene.migrate()
+
+    assert (outcome.result, _flag(scene.there)) == ("migrated", 0)
+    (warning,) = outcome.warnings
+    assert "whether it was on the source is not known" in warning
+    assert "virsh autostart" in warning
+
+
 def test_failed_migration_changes_nothing():
     """The source keeps the flag."""
     scene = scenes.Scene(["mtty-1"])

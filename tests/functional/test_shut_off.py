@@ -48,6 +48,22 @@ def _text(outcome: Outcome) -> str:
     return f"{outcome.error} | {outcome.error.hint}"
 
 
+def test_what_migrate_warns_of():
+    """Of a guest that is off it is told as well."""
+    scene = _scene()
+    error = testing.libvirt_error(libvirt.VIR_ERR_OPERATION_FAILED, "no link")
+    scene.group.faults.on("autostart", testing.fail(error), host="host-a")
+    scene.there.add_guest("odd", builders.instance(OTHER), running=False)
+    scene.there.spoil("odd", lambda _: "<<<")
+
+    outcome = _move(scene)
+
+    assert outcome.result == "migrated"
+    unreadable, autostart = outcome.warnings
+    assert "done without what cannot be read: domain XML of odd" in unreadable
+    assert "is not started when its new host boots" in autostart
+
+
 def test_started_meanwhile():
     """It runs on the source: nobody is sent to the destination for it."""
     scene = _scene()
