@@ -331,8 +331,8 @@ class PartlyUnreadable(NotKnown):
 
     def __str__(self) -> str:
         return (
-            f"destination host {self.host}: done without what cannot be "
-            f"read: {'; '.join(self.reasons)}"
+            f"destination host {self.host}: done without some of what it "
+            f"lists: {'; '.join(self.reasons)}"
         )
 
 

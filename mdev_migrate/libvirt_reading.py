@@ -427,6 +427,7 @@ def _read_guest(domain: Any, facts: _Facts | model.Guest) -> model.Guest:
         mdevs=frozenset().union(*mdevs),
         stopped=stopped,
         held_up=held_up,
+        hides=max(map(guest_xml.hides_mdevs, facts.texts)),
     )
 
 

@@ -205,6 +205,8 @@ class Guest:
         empty if it is not, or nobody was asked.
     :ivar mdevs: UUIDs in its live and its inactive XML, in whatever way it
         names them.
+    :ivar hides: where it may be given others, which nobody sees, in words as
+        "in a file"; empty if it cannot.
     """
 
     name: str
@@ -216,6 +218,7 @@ class Guest:
     suspended: bool = False
     stopped: str = field(default="", compare=False)
     held_up: str = field(default="", compare=False)
+    hides: str = ""
 
 
 #: What a host lists.
@@ -409,7 +412,7 @@ class Inventory:
         stand under two parents; see :func:`core.allocation.the_mdev`.
     :ivar guests: without the domains that are claims.
     :ivar unreadable: what is there besides, and could not be read; without
-        the types of parents: see :meth:`left_out`.
+        what parents and guests themselves hide: see :meth:`left_out`.
     """
 
     host: str
@@ -454,6 +457,10 @@ class Inventory:
     def left_out(self) -> Iterator[Unreadable]:
         """Yield all that is there and could not be read."""
         yield from self.unreadable
+        for guest in self.guests:
+            if guest.hides:
+                reason = f"{guest.name}: QEMU may be given mdevs {guest.hides}"
+                yield Unreadable("guest", guest.name, reason)
         for parent in self.parents:
             yield from parent.unreadable
 

@@ -119,7 +119,7 @@ def _nobodys(
     inventory: model.Inventory, held: Collection[model.Mdev]
 ) -> Iterator[model.Mdev]:
     """Yield the mdevs that are listed once, and that nobody holds."""
-    if any(each.kind == "guest" for each in inventory.unreadable):
+    if any(each.kind == "guest" for each in inventory.left_out()):
         return
     taken = {mdev.uuid for mdev in held} | inventory.assigned().keys()
     listed = Counter(mdev.uuid for mdev in inventory.mdevs)

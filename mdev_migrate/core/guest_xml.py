@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping
 
@@ -28,10 +29,12 @@ _DOCUMENT = "domain XML"
 _HYPERVISOR = "{http://libvirt.org/schemas/domain/"
 #: A path in sysfs that may lead to a device, or what ``sysfsdev`` is told.
 _DEVICE_PATH = re.compile(
-    r"(?:/sys/(?:bus|class|devices)/|\bsysfsdev\"?\s*[=:])[^,\s'}]*"
+    r"(?:/sys/(?:bus|class|devices)/|\bsysfsdev['\"]?\s*[=:]\s*['\"]?)"
+    r"[^,\s'\"}]*"
 )
-#: How JSON may write a slash.
-_ESCAPED = re.compile(r"\\+/")
+#: How QEMU's own dialect of JSON, with other quotes, may write a character.
+_ESCAPED = re.compile(r"\\(?:u([0-9a-f]{4})|/)", re.I)
+_OPEN_FILE = re.compile(r"\bfd['\"]?\s*[=:]")
 #: A part of a path that is a UUID and no more.
 _UUID_PART = re.compile(
     r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b(?![-.])", re.I
@@ -105,17 +108,55 @@ def _by_options(domain: etree._Element) -> Iterator[str]:
     The option may be ``-device`` or ``-set``, in words or in JSON, or a
     property of its own.
     """
-    options = (
-        element
-        for child in domain.iterchildren(etree.Element)
-        if str(child.tag).startswith(_HYPERVISOR)
-        for element in child.iter(etree.Element)
-        if not str(element.tag).endswith("}env")
-    )
-    for element in options:
-        text = " ".join(map(str, element.attrib.values()))
-        for path in _DEVICE_PATH.findall(_ESCAPED.sub("/", text)):
+    for option in _options(domain):
+        for path in _DEVICE_PATH.findall(option):
             yield from map(str.lower, _UUID_PART.findall(path))
+
+
+def _options(domain: etree._Element) -> Iterator[str]:
+    """Yield what libvirt hands through to QEMU, names and values."""
+    for child in domain.iterchildren(etree.Element):
+        if str(child.tag).startswith(_HYPERVISOR):
+            for element in child.iter(etree.Element):
+                value = element.get("value", "")
+                if str(element.tag).endswith("}property"):
+                    yield f"{element.get('name')}={value}"
+                elif not str(element.tag).endswith("}env"):
+                    yield _ESCAPED.sub(
+                        lambda found: chr(int(found[1] or "2f", 16)),
+                        ",".join(_words(value)),
+                    )
+
+
+def _words(option: str) -> Iterator[str]:
+    """Yield an option as it is, or what it says in JSON as ``name=value``."""
+    try:
+        pending = [("", json.loads(option))]
+    except (ValueError, RecursionError):
+        yield option
+        return
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.items()
+        elif isinstance(value, list):
+            pending += [(name, each) for each in value]
+        else:
+            yield f"{name}={value}"
+
+
+def hides_mdevs(domain_xml: str) -> str:
+    """Return in words where a guest may be given mdevs that nobody sees.
+
+    :returns: nothing if it cannot.
+    :raises XmlMalformed: if the document cannot be read.
+    """
+    for option in _options(_parse(domain_xml)):
+        if option in ("-readconfig", "--readconfig"):
+            return "in a file of options (-readconfig)"
+        if "vfio-" in option and _OPEN_FILE.search(option):
+            return "as an open file (fd=)"
+    return ""
 
 
 def read_identity(domain_xml: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ Every rule returns what it found, in words, or raises its own error:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -218,6 +218,15 @@ def check_unknown_there(
     return f"guest {guest.name} can be defined on {destination.host}"
 
 
+def hidden(guest: model.Guest) -> Iterator[str]:
+    """Say what of a guest cannot be looked at, if there is something."""
+    if guest.hides:
+        yield (
+            f"guest {guest.name}: QEMU may be given mdevs {guest.hides}: they "
+            "are not seen, and not replaced"
+        )
+
+
 def check_replaceable(guest: str, by_options: Iterable[str]) -> None:
     """Need a guest whose mdevs are all hostdevs.
 
@@ -235,7 +244,7 @@ def check_readable(destination: model.Inventory) -> str:
 
     :raises PartlyUnreadable: if there is something.
     """
-    reasons = tuple(each.reason for each in destination.left_out())
+    reasons = tuple(destination.not_read())
     if reasons:
         raise exception.PartlyUnreadable(destination.host, reasons)
     return f"all that {destination.host} lists can be read"

@@ -95,6 +95,7 @@ class GuestCheck:
                 source=source,
                 destination=destination,
                 guest=guest,
+                notes=list(precheck.hidden(guest)),
                 here=self._source.inventory_of(guest.mdevs),
                 there=self._destination.host.inventory(warm=True),
             )

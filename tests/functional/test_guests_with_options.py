@@ -9,8 +9,9 @@ from __future__ import annotations
 import libvirt
 import pytest
 
+from mdev_migrate import testing
 from tests import builders
-from tests.functional.conftest import MDEV_1, TARGET, World
+from tests.functional.conftest import INSTANCE, MDEV_1, TARGET, World
 
 OTHER = "bbbbbbbb-0000-4000-8000-000000000001"
 
@@ -48,6 +49,49 @@ class TestOther:
         (mdev,) = world.run("list", "--json").json["mdevs"]
 
         assert mdev["held_by"] == "other"
+
+
+def _with_file(name: str, uuid: str, *mdevs: str) -> str:
+    """Return a guest whose QEMU reads a file of options."""
+    document = testing.guest_document(name, uuid, mdevs)
+    args = "".join(f"<q:arg value='{w}'/>" for w in ("-readconfig", "/a.cfg"))
+    return document.replace(
+        "</domain>",
+        "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>"
+        f"{args}</q:commandline></domain>",
+    )
+
+
+def test_what_a_file_of_options_may_name(world: World):
+    """No mdev that exists is given away, and that guest is named for it."""
+    world.add_guest({MDEV_1: "mtty-1"})
+    world.destination.add_mdev(TARGET, "mtty-1")
+    world.destination.add_guest("odd", OTHER, xml=_with_file("odd", OTHER))
+
+    chosen = world.run(
+        *("check", "vm", "--to", world.there),
+        *("--target", f"{MDEV_1}={TARGET}", "--json"),
+    )
+    answer = world.run("migrate", "vm", "--to", world.there, "--json")
+
+    (refused,) = (c for c in chosen.json["checks"] if c["result"] == "refused")
+    assert "odd: QEMU may be given mdevs in a file" in refused["detail"]
+    assert TARGET not in answer.json["target_mdevs"].values()
+    assert "odd: QEMU may be given" in answer.json["warnings"][0]
+
+
+def test_own_file_of_options(world: World):
+    """The guest moves; what nobody sees of it is said."""
+    world.source.add_mdev(MDEV_1, "mtty-1")
+    world.source.add_guest(
+        "vm", INSTANCE, xml=_with_file("vm", INSTANCE, MDEV_1)
+    )
+
+    answer = world.run("migrate", "vm", "--to", world.there, "--json")
+
+    assert answer.code == 0
+    (warning,) = answer.json["warnings"]
+    assert "guest vm: QEMU may be given mdevs in a file" in warning
 
 
 def test_inactive_document_only(world: World):

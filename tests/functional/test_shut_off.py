@@ -60,7 +60,7 @@ def test_what_migrate_warns_of():
 
     assert outcome.result == "migrated"
     unreadable, autostart = outcome.warnings
-    assert "done without what cannot be read: domain XML of odd" in unreadable
+    assert "guest not read: domain XML of odd" in unreadable
     assert "is not started when its new host boots" in autostart
 
 

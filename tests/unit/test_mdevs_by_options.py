@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from xml.sax.saxutils import quoteattr
 
 import pytest
 from lxml import etree
@@ -25,10 +26,7 @@ PATHS = [
 
 
 def _arguments(*values: str) -> str:
-    args = "".join(
-        f"<qemu:arg value={json.dumps(v) if '{' not in v else repr(v)}/>"
-        for v in values
-    )
+    args = "".join(f"<qemu:arg value={quoteattr(v)}/>" for v in values)
     return f"<qemu:commandline>{args}</qemu:commandline>"
 
 
@@ -59,6 +57,24 @@ def _options(path: str) -> dict[str, str]:
         "JSON": _arguments("-device", json.dumps(as_json)),
         "escaped JSON": _arguments(
             "-device", json.dumps(as_json).replace("/", "\\/")
+        ),
+        "JSON of numbers": _arguments(
+            "-device",
+            json.dumps(as_json)
+            .replace("sysfsdev", "sysfs\\u0064ev")
+            .replace("/", "\\u002F"),
+        ),
+        "nested JSON": _arguments("-device", json.dumps({"a": [as_json]})),
+        "from where QEMU stands": _arguments(
+            "-device", json.dumps(as_json | {"sysfsdev": path[1:]})
+        ),
+        "QEMU's JSON": _arguments(
+            "-device",
+            f"{{'driver': 'vfio-pci', 'sysfsdev': '{path[1:]}'}}",
+        ),
+        "QEMU's escaped JSON": _arguments(
+            "-device",
+            "{'sysfsdev': '" + path.replace("/", "\\u002f") + "'}",
         ),
         "set": _arguments("-set", f"device.hostdev0.sysfsdev={path}"),
         "override": _property("sysfsdev", path),
@@ -135,6 +151,32 @@ def test_several():
 def test_no_mdev(options):
     """A UUID that is no device's is no mdev, and the guest a plain one."""
     assert guest_xml.named_mdevs(_domain(options)) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (("-readconfig", "/etc/gpu.cfg"), "in a file of options"),
+        (("--readconfig", "/etc/gpu.cfg"), "in a file of options"),
+        (("-device", "vfio-pci,id=a,fd=7"), "as an open file"),
+        (("-device", json.dumps({"fd": "7", "driver": "vfio-ap"})), "open"),
+        (("-netdev", "tap,id=a,fd=7", "-device", "vfio-pci,host=1:0"), ""),
+        (("-device", "virtio-blk,id=readconfig"), ""),
+        ((), ""),
+    ],
+)
+def test_what_is_told_elsewhere(arguments, where):
+    """Where mdevs may be that no document names."""
+    found = guest_xml.hides_mdevs(_domain(_arguments(*arguments)))
+
+    assert where in found
+    assert bool(found) is bool(where)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5_000, '"\\ud800"'])
+def test_strange_json(text):
+    """What is no device's does no harm."""
+    assert guest_xml.named_mdevs(_domain(_arguments(text))) == frozenset()
 
 
 def test_other_namespaces_and_words():
