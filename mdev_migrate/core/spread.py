@@ -4,9 +4,10 @@
 All guests are planned together, as each takes room from those after it. Those
 that are hard to place come first: who may go to few hosts, and whose types
 are scarce. Where a guest finds mdevs that exist already it is preferred to
-where they must be created. No order is right for all: a few are tried, and
-the one that places the most guests wins. It may be that another order would
-have placed one more; none that does not fit is ever placed.
+where they must be created. No order is right for all: a few are tried, also
+the easy ones first, and the one that places the most guests wins. It may be
+that another order would have placed one more; none that does not fit is ever
+placed.
 """
 
 from __future__ import annotations
@@ -95,9 +96,10 @@ def spread(
     :param destinations: by the names that ``leaving`` uses.
     :param mint: returns a UUID for a new mdev.
     """
-    ordered = _hardest_first(leaving, destinations)
+    hardest_first = _hardest_first(leaving, destinations)
     tries = (
-        _try(ordered, destinations, mint, order, rank)
+        _try(guests, destinations, mint, order, rank)
+        for guests in (hardest_first, hardest_first[::-1])
         for order in _ORDERS
         for rank in (1, -1)
     )

@@ -177,6 +177,20 @@ def test_small_ones_leave_room_for_a_large_one():
     assert not found.lacking
 
 
+def test_a_large_one_leaves_room_for_small_ones():
+    """Two guests that can leave are better than one that is hard to place."""
+    leaving = [
+        _leaving("large", ["mtty-2"], "gpu-1"),
+        *(_leaving(f"small-{n}", ["mtty-1"], "gpu-1") for n in range(2)),
+    ]
+
+    found = spread.spread(
+        leaving, {"gpu-1": _destination("gpu-1", 2)}, _minted()
+    )
+
+    assert found.placed.keys() == {"small-0", "small-1"}
+
+
 def test_says_what_is_short():
     """What had to be freed is counted by type."""
     leaving = [_leaving("vm", ["mtty-1", "mtty-2"], "gpu-1")]
