@@ -6,8 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,28 +14,24 @@ import click
 from mdev_migrate import exception
 from mdev_migrate.cli import (
     application,
-    bars,
     completion,
     drain_guests,
+    drain_moves,
     drain_output,
+    events,
     json_output,
     metrics,
-    migrate,
     migration_options,
     options,
     output,
-    progress,
-    signals,
     way_options,
 )
-from mdev_migrate.cli.listeners import Several
 from mdev_migrate.cli.session import Session, exit_code
 from mdev_migrate.host import Host
 from mdev_migrate.model import Step
-from mdev_migrate.workflow import Destination, Options, Outcome
-from mdev_migrate.workflow.drain import Drain, Moved
-from mdev_migrate.workflow.drain_plan import Leaving, Plan, make_plan
-from mdev_migrate.workflow.shut_off import DefinitionMove
+from mdev_migrate.workflow import Destination, Options
+from mdev_migrate.workflow.drain import Moved
+from mdev_migrate.workflow.drain_plan import Plan, make_plan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,10 +133,15 @@ class _Target:
 @migration_options.limits
 @way_options.way
 @metrics.option
+@events.option
 @options.shared
 @click.pass_context
 def command(
-    context: click.Context, /, metrics_file: str | None, **given: Any
+    context: click.Context,
+    /,
+    metrics_file: str | None,
+    events_file: str | None,
+    **given: Any,
 ) -> None:
     """Move all guests with mdevs of a host to others.
 
@@ -155,30 +155,36 @@ def command(
     """
     session = Session.of(context)
     call = _Call.read(context, given)
-    with session.failing(_answer(session, call)):
-        plan = _look(session, call)
-    show_plan = functools.partial(drain_output.show_plan, plan)
-    if call.dry_run:
-        planned = [Moved(each) for each in plan.guests]
-        session.answer(_answer(session, call, plan, planned), show_plan)
-        session.end_showing(context, allowed=not plan.staying)
-    if not session.settings.as_json:
-        output.answer(show_plan)
-    moved = _move_all(session, call, plan)
+    with events.stream(session, events_file) as stream:
+        with session.failing(_answer(session, call)):
+            plan = _look(session, call)
+        show_plan = functools.partial(drain_output.show_plan, plan)
+        if call.dry_run:
+            planned = [Moved(each) for each in plan.guests]
+            session.answer(_answer(session, call, plan, planned), show_plan)
+            session.end_showing(context, allowed=not plan.staying)
+        if not session.settings.as_json:
+            output.answer(show_plan)
+        hows = {target.to: target.how for target in call.targets}
+        note = drain_guests.Note(call.note)
+        moves = drain_moves.Moves(session, hows, note, stream)
+        moved = moves.run(plan, call.parallel)
+        found = _answer(session, call, plan, moved)
+        if stream is not None and not session.one_line:
+            stream.write("drained", found)
     if metrics_file is not None:
-        metrics.write(
-            metrics_file,
-            [
-                metrics.Finished(each.tried[-1].outcome, each.leaving.types)
-                for each in moved
-                if each.tried
-            ],
-        )
-    session.answer(
-        _answer(session, call, plan, moved),
-        functools.partial(drain_output.show_end, moved),
-    )
+        metrics.write(metrics_file, _finished(moved))
+    session.answer(found, functools.partial(drain_output.show_end, moved))
     context.exit(_exit_code(moved))
+
+
+def _finished(moved: Iterable[Moved]) -> list[metrics.Finished]:
+    """Return the last attempt to move each guest."""
+    return [
+        metrics.Finished(each.tried[-1].outcome, each.leaving.types)
+        for each in moved
+        if each.tried
+    ]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -262,7 +268,8 @@ def _look(session: Session, call: _Call) -> Plan:
             shut_off=call.shut_off,
             unreached=unreached,
         )
-        chosen.check()
+        for word, name in chosen.left(places).items():
+            session.warn(f"{word!r} has left already: it is on {name}")
         return plan
 
 
@@ -278,67 +285,6 @@ def _chosen(
         drain_guests.known(source, words) for words in (call.only, call.but)
     )
     return drain_guests.Chosen(call.everybody, only, but, origins)
-
-
-def _move_all(session: Session, call: _Call, plan: Plan) -> Sequence[Moved]:
-    """Move the guests, telling how it goes."""
-    hows = {target.to: target.how for target in call.targets}
-    quiet = session.settings.as_json and not session.settings.verbose
-    note = drain_guests.Note(call.note)
-    with (
-        signals.draining(output.say) as (finish, abort),
-        bars.tellers(call.parallel > 1 and not quiet) as teller,
-    ):
-
-        def move(leaving: Leaving, to: str) -> Outcome:
-            lines = teller(leaving.guest.name)
-            observer = Several([] if quiet else [lines])
-            lines_of = _lines(lines)
-            with lines_of:
-                outcome = _move(
-                    session, leaving, (to, hows[to]), (observer, abort), note
-                )
-                if not quiet:
-                    lines.say(drain_output.result(leaving.guest, outcome, to))
-            return outcome
-
-        return Drain(plan, move, finish=finish, parallel=call.parallel).run()
-
-
-@contextlib.contextmanager
-def _lines(lines: progress.Lines) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        lines.end()
-
-
-def _move(
-    called: Session,
-    leaving: Leaving,
-    target: tuple[str, Options],
-    watched: tuple[Several, threading.Event],
-    note: drain_guests.Note,
-) -> Outcome:
-    """Move one guest, over connections of its own."""
-    session = Session(called.settings, called.environment)
-    guest, (to, how) = leaving.guest, target
-    try:
-        with session.hosts(to, how.timeout_s) as hosts:
-            # Before: a command that is killed may yet have moved it.
-            note.write(guest, hosts.source.facts(), to)
-            if guest.active:
-                return migrate.move(hosts, guest.instance_uuid, how, watched)
-            return DefinitionMove(
-                hosts.source,
-                hosts.destination,
-                guest.instance_uuid,
-                how,
-                observer=watched[0],
-                began=hosts.began,
-            ).run()
-    except exception.MdevMigrateError as error:
-        return migrate.not_begun(session, guest.name, error)
 
 
 def _exit_code(moved: Iterable[Moved]) -> int:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import pathlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
 from mdev_migrate import exception, model
 from mdev_migrate.cli import output
 from mdev_migrate.host import Host
+from mdev_migrate.workflow import Destination
 
 
 class Chosen:
@@ -49,14 +50,24 @@ class Chosen:
             return guest.instance_uuid in self._origins
         return bool(self._only or self._everybody or guest.mdevs)
 
-    def check(self) -> None:
-        """Refuse names that no guest has.
+    def left(self, places: Mapping[str, Destination]) -> dict[str, str]:
+        """Return which named guests are on a destination, and on which.
 
-        :raises click.UsageError: if there are some.
+        They have left already, as by an earlier call.
+
+        :raises click.UsageError: if a name is nowhere to be found.
         """
-        for word in (*self._only, *self._but):
-            if not {word, word.lower()} & self._met:
-                raise click.UsageError(f"no running guest {word!r} there")
+        words = dict.fromkeys((*self._only, *self._but))
+        left: dict[str, str] = {}
+        gone = [w for w in words if not {w, w.lower()} & self._met]
+        for to, place in places.items() if gone else ():
+            guests = place.host.inventory("guest").guests
+            for guest in guests:
+                left |= {w: to for w in gone if _names((w,), guest)}
+        for word in gone:
+            if word not in left:
+                raise click.UsageError(f"no guest {word!r} there")
+        return left
 
 
 def known(source: Host, words: Sequence[str]) -> list[str]:
@@ -82,16 +93,29 @@ def read_note(path: str, origin: str) -> frozenset[str]:
     :raises click.UsageError: if the file is no note.
     """
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-        notes = [json.loads(line) for line in lines if line.strip()]
-        return frozenset(
-            model.normalise_uuid(note["instance_uuid"])
-            for note in notes
-            if note["from"] == origin
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        lines = pathlib.Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise click.UsageError(f"--from-drain: {error}") from error
+    return frozenset(
+        uuid
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+        for uuid, came_from in [_read_line(line, f"line {number} of {path}")]
+        if came_from == origin
+    )
+
+
+def _read_line(line: bytes, where: str) -> tuple[str, str]:
+    """Return which guest came from which host."""
+    try:
+        note = json.loads(line)
+        return model.normalise_uuid(note["instance_uuid"]), note["from"]
+    except (
+        *(ValueError, LookupError, TypeError, AttributeError),
+        RecursionError,
+    ) as error:
         raise click.UsageError(
-            f"--from-drain: {path} is no note of a drain: {error!r}"
+            f"--from-drain: {where} is no note of a drain"
         ) from error
 
 
@@ -124,4 +148,5 @@ class Note:
             with self._lock, pathlib.Path(self._path).open("a") as file:
                 file.write(f"{line}\n")
         except OSError as error:
-            output.say(f"warning: no note of {guest.name}: {error}")
+            text = f"warning: no note of {guest.name}: {error}"
+            output.say(output.one_line(text))

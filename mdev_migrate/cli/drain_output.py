@@ -15,7 +15,7 @@ from mdev_migrate.cli import (
 )
 from mdev_migrate.core import wording
 from mdev_migrate.workflow import Outcome
-from mdev_migrate.workflow.drain import Moved
+from mdev_migrate.workflow.drain import Moved, Tried
 from mdev_migrate.workflow.drain_plan import Leaving, Plan
 
 
@@ -101,22 +101,26 @@ def guest_as_json(moved: Moved) -> json_output.Answer:
         "reasons": dict(each.reasons),
         "result": moved.result,
         "destination": moved.destination,
-        "tried": [
-            {"destination": tried.destination}
-            | migrate.as_json(migrate.Moved(tried.outcome))
-            for tried in moved.tried
-        ],
+        "tried": [tried_as_json(each) for each in moved.tried],
     }
 
 
+def tried_as_json(tried: Tried) -> json_output.Answer:
+    """Return an attempt as ``migrate`` answers, and where it was to go."""
+    found = migrate.as_json(migrate.Moved.of(tried.outcome))
+    return {"destination": tried.destination} | found
+
+
 def result(guest: model.Guest, outcome: Outcome, to: str) -> str:
-    """Return how an attempt to move a guest ended."""
-    if outcome.error is None and not guest.active:
-        return f"migrated: the definition, in {outcome.seconds:.1f} s, to {to}"
-    if outcome.error is None:
-        return f"{migrate.summary(outcome)}, to {to}"
+    """Return how an attempt to move a guest ended, in one line."""
     error = outcome.error
-    return output.one_line(
-        f"{outcome.result}: {error} ({error.code}); "
-        f"{migrate.whereabouts(outcome)}"
-    )
+    if error is not None:
+        text = (
+            f"{outcome.result}: {error} ({error.code}); "
+            f"{migrate.whereabouts(outcome)}"
+        )
+    elif guest.active:
+        text = f"{migrate.summary(outcome)}, to {to}"
+    else:
+        text = f"migrated: the definition, in {outcome.seconds:.1f} s, to {to}"
+    return output.one_line(text)

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +14,7 @@ import click
 
 from mdev_migrate import exception
 from mdev_migrate.cli import (
+    events,
     json_output,
     metrics,
     migration_options,
@@ -27,7 +26,8 @@ from mdev_migrate.cli import (
     table,
     way_options,
 )
-from mdev_migrate.cli.listeners import Events, Recorder, Several
+from mdev_migrate.cli.events import Events
+from mdev_migrate.cli.listeners import Recorder, Several
 from mdev_migrate.cli.session import Places, Session, exit_code
 from mdev_migrate.core import phases, wording
 from mdev_migrate.core.phases import Step
@@ -47,6 +47,12 @@ class Moved:
     source_mdev_types: dict[str, str] = field(default_factory=dict)
     target_mdev_types: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, outcome: Outcome) -> Moved:
+        """Return an outcome with the types that it knows."""
+        pairs, types = outcome.target_mdevs, outcome.mdev_types
+        return cls(outcome, _pick(types, pairs), _pick(types, pairs.values()))
+
 
 @click.command("migrate")
 @migration_options.journey
@@ -56,13 +62,7 @@ class Moved:
 @migration_options.limits
 @way_options.way
 @way_options.documents
-@click.option(
-    "--events",
-    metavar="FILE",
-    type=options.NewFile(allow_dash=True),
-    help="Write what happens to a file, one JSON object a line; - for "
-    "stdout, with --json.",
-)
+@events.option
 @click.option(
     "--report",
     metavar="FILE",
@@ -82,12 +82,10 @@ def command(
     migrated too.
     """
     session = Session.of(context)
-    events, metrics_file = how.pop("events"), how.pop("metrics_file")
-    one_line = events == "-"
-    if one_line and not session.settings.as_json:
-        raise click.UsageError("--events - needs --json", context)
-    with _writing(events, guest) as writer:
-        told = Told(writer, how.pop("report"), one_line=one_line)
+    metrics_file = how.pop("metrics_file")
+    with events.stream(session, how.pop("events_file")) as stream:
+        hearer = Events(stream, guest) if stream else None
+        told = Told(hearer, how.pop("report"))
         moved = answer(session, guest, to, migration_options.read(how), told)
     if metrics_file is not None:
         types = tuple(moved.source_mdev_types.values())
@@ -95,41 +93,15 @@ def command(
     context.exit(exit_code(moved.outcome.error))
 
 
-@contextlib.contextmanager
-def _writing(path: str | None, guest: str) -> Iterator[Events | None]:
-    """Lend what writes events to a file; None if there is none.
-
-    :raises click.UsageError: if it cannot be opened.
-    """
-    if path is None:
-        yield None
-        return
-    if path == "-":
-        yield Events(click.echo, guest)
-        return
-    try:
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    except OSError as error:
-        raise click.UsageError(f"--events: {error}") from error
-    try:
-        yield Events(
-            lambda line: os.write(number, f"{line}\n".encode()), guest
-        )
-    finally:
-        os.close(number)
-
-
 @dataclass(frozen=True, slots=True)
 class Told:
     """Who else is told how a migration goes.
 
     :ivar report: where the page about it is written.
-    :ivar one_line: the answer stands among the events.
     """
 
     events: Events | None = None
     report: str | None = None
-    one_line: bool = False
 
 
 def answer(
@@ -149,13 +121,10 @@ def answer(
     except exception.MdevMigrateError as error:
         moved = Moved(not_begun(session, guest, error))
     found = as_json(moved)
-    if told.events and not told.one_line:
+    if told.events and not session.one_line:
         told.events.end(found)
     if told.report:
         _write_report(told.report, report.page(found, recorder))
-    if told.one_line:
-        output.print_json(found, indent=None)
-        return moved
     session.answer(
         found,
         lambda: show(
@@ -191,8 +160,7 @@ def _migrate(
             outcome = move(hosts, guest, how, (observer, stop))
     finally:
         lines.end()
-    pairs, types = outcome.target_mdevs, outcome.mdev_types
-    return Moved(outcome, _pick(types, pairs), _pick(types, pairs.values()))
+    return Moved.of(outcome)
 
 
 def move(

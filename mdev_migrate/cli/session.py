@@ -140,6 +140,7 @@ class Session:
 
     :ivar step: what it is at, for errors; None if it is no step of a
         migration.
+    :ivar one_line: the answer to a program is one line, among others.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class Session:
         self.settings = settings
         self.environment = environment
         self.step: Step | None = None
+        self.one_line = False
         self._written = True
         self.began = time.monotonic()
         if settings.verbose:
@@ -241,9 +243,12 @@ class Session:
     ) -> None:
         """Answer whoever asked."""
         if self.settings.as_json:
-            self._written = output.print_json(program)
+            self._written = self._print_json(program)
         else:
             self._written = output.answer(people)
+
+    def _print_json(self, answer: json_output.Answer) -> bool:
+        return output.print_json(answer, indent=None if self.one_line else 2)
 
     def end_showing(
         self,
@@ -283,7 +288,7 @@ class Session:
         except exception.MdevMigrateError as error:
             if self.settings.as_json:
                 found = json_output.error(error, self.step)
-                output.print_json(empty | {"error": found})
+                self._print_json(empty | {"error": found})
             else:
                 output.complain(str(error), error.hint, error.code)
             raise click.exceptions.Exit(exit_code(error)) from error

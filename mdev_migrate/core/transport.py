@@ -97,6 +97,7 @@ Value = str | int | tuple[str, ...]
 
 #: What else decides, or must not be decided: why it cannot be given by name.
 _NOT_BY_NAME = {
+    "destination_name": "a guest keeps its name",
     "destination_xml": "give a base with --xml",
     "persistent_xml": "give a base with --persistent-xml",
     "migrate_uri": "give --migrate-uri",

@@ -193,13 +193,20 @@ def _look_there(
     """Look at the destinations.
 
     :returns: those that let themselves be looked at, and why others did not.
+    :raises OptionInvalid: if two of them are one host: its room is there
+        once.
     """
     seen = {}
+    names: dict[str, str] = {}
     lost: dict[str, exception.MdevMigrateError] = {}
     for name, each in destinations.items():
         host = cast(Host, _LookedAt(each.host))
         try:
-            host.facts()
+            first = names.setdefault(host.facts().host_uuid or name, name)
+            if first != name:
+                raise exception.OptionInvalid(
+                    "destination", f"{first} again as {name}", "each host once"
+                )
             host.inventory()
             seen[name] = replace(each, host=host)
         except exception.HostError as error:

@@ -83,8 +83,12 @@ def hosts(world: World) -> Hosts:
     return Hosts(world)
 
 
+def _outcomes(found) -> dict[str, str]:
+    return {each["guest"]: each["result"] for each in found["guests"]}
+
+
 def _results(answer) -> dict[str, str]:
-    return {each["guest"]: each["result"] for each in answer.json["guests"]}
+    return _outcomes(answer.json)
 
 
 def test_all_leave(hosts: Hosts):
@@ -106,7 +110,12 @@ def test_all_leave(hosts: Hosts):
     assert first["planned"] == first["destination"]
     assert first["destination"] in hosts.there
     assert first["estimate"] == {"device_bytes": 156, "downtime_ms": None}
-    assert first["tried"][0]["result"] == "migrated"
+    (tried,) = first["tried"]
+    assert tried["result"] == "migrated"
+    assert sorted(tried["source_mdev_types"].values()) == first["types"]
+    assert tried["target_mdev_types"].keys() == {
+        *tried["target_mdevs"].values()
+    }
     assert hosts.world.group.violations() == []
 
 
@@ -571,7 +580,9 @@ def test_only_some_come_back(hosts: Hosts, tmp_path: pathlib.Path):
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (("--only", "nobody"), 2, "no running guest 'nobody'"),
+        (("--only", "nobody"), 2, "no guest 'nobody' there"),
+        (("--except", "nobody"), 2, "no guest 'nobody' there"),
+        (("--param", "destination_name=b"), 1, "a guest keeps its name"),
         (("--peer-uri", "qemu:///system"), 2, "as often as --to"),
         (("--to", "qemu+tls://host-b/system"), 2, "a host twice"),
         (("--from-drain", __file__), 2, "needs one --to"),
@@ -599,6 +610,125 @@ def test_no_note(hosts: Hosts):
 
     assert answer.code == 2
     assert "is no note of a drain" in answer.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"\xff", b"{}", b"[]", b"1", b"[" * 99_999, b"\n{", b"\xef\xbb\xbf"),
+        b'{"instance_uuid": 1, "from": "x"}',
+    ],
+)
+def test_spoiled_note(hosts: Hosts, tmp_path: pathlib.Path, content: bytes):
+    """The line that is none is named, so that it can be mended."""
+    path = tmp_path / "note"
+    path.write_bytes(content)
+    number = content.count(b"\n") + 1
+
+    answer = hosts.world.run(
+        "drain", "--to", hosts.world.there, "--from-drain", str(path)
+    )
+
+    assert answer.code == 2, answer
+    assert f"line {number} of {path} is no note of a drain" in answer.err
+
+
+def test_one_host_by_two_addresses(world: World):
+    """It has room but once."""
+    hosts = Hosts(world, ports=(1, 0))
+    for name in "ab":
+        hosts.add_guest(name, "mtty-1")
+    again = "qemu+ssh://host-b/system"
+    world.destination.uris += (again,)
+
+    answer = hosts.drain("--to", again, "--json")
+
+    assert (answer.code, answer.json["guests"]) == (1, [])
+    assert answer.json["error"]["code"] == "option-invalid"
+    assert again in answer.json["error"]["message"]
+    assert hosts.left() == {"a", "b"}
+
+
+def test_named_guests_called_again(hosts: Hosts):
+    """Who has left already is no wrong name: the others go on."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.add_guest("b", "mtty-1")
+    hosts.drain("--only", "a")
+
+    answer = hosts.drain("--only", "a", "--only", "b", "--json")
+
+    assert (answer.code, _results(answer)) == (0, {"b": "migrated"})
+    assert "'a' has left already: it is on qemu+tls://host-" in answer.err
+
+
+def test_hostile_names(hosts: Hosts):
+    """Nothing in a name moves a terminal's cursor."""
+    hosts.add_guest("a\x9b2J\u202eb", "mtty-1")
+
+    answer = hosts.drain("--note", "/dev/full")
+
+    assert answer.code == 0
+    assert "warning: no note of a?2J?b: " in answer.err
+    assert (answer.out + answer.err).replace("\n", "").isprintable()
+
+
+def test_events(hosts: Hosts, tmp_path: pathlib.Path):
+    """Programs hear of every guest, each attempt, and the end of all."""
+    hosts.add_guest("a", "mtty-1")
+    hosts.add_guest("b", "mtty-1")
+    met = []
+
+    def pace(step: testing.Step) -> None:
+        if step.phase == "load" and not met:
+            met.append(step.guest)
+            raise testing.libvirt_error(1, "out of luck")
+
+    hosts.world.group.pace = pace
+    path = tmp_path / "events"
+
+    answer = hosts.drain(
+        *("--json", "--events", str(path), "--parallel-guests", "2")
+    )
+
+    *events, last = map(json.loads, path.read_text().splitlines())
+    ends = [each for each in events if each["event"] == "end"]
+    by_guest = {each["guest"]: each["tried"] for each in answer.json["guests"]}
+    assert answer.code == 0
+    assert {each["guest"] for each in events} == {"a", "b"}
+    for guest, tried in by_guest.items():
+        told = [each for each in ends if each["guest"] == guest]
+        for each in told:
+            del each["event"], each["time"]
+        assert told == tried
+    assert len(ends) == 3
+    assert last["event"] == "drained"
+    assert answer.json.items() <= last.items()
+
+
+@pytest.mark.parametrize("args", [(), ("--dry-run",)])
+def test_events_with_the_answer(hosts: Hosts, args: tuple[str, ...]):
+    """On stdout the answer is the last line."""
+    hosts.add_guest("a", "mtty-1")
+
+    answer = hosts.drain("--json", "--events", "-", *args)
+
+    *events, last = map(json.loads, answer.out.splitlines())
+    assert answer.code == 0
+    assert _outcomes(last) == {"a": "not-begun" if args else "migrated"}
+    assert all("event" in each for each in events)
+    assert bool(events) == (not args)
+
+
+def test_events_that_end_early(world: World):
+    """An error is one line, too."""
+    answer = world.run(
+        *("drain", "--to", "qemu+tls://nowhere/system"),
+        *("--json", "--events", "-"),
+    )
+
+    (last,) = map(json.loads, answer.out.splitlines())
+    assert answer.code == 3
+    assert last["error"]["code"] == "host-unreachable"
 
 
 def test_one_look_at_each_host(hosts: Hosts):
@@ -951,4 +1081,4 @@ def test_number_that_no_guest_has(hosts: Hosts):
     answer = hosts.drain("--only", "99")
 
     assert answer.code == 2
-    assert "no running guest '99' there" in answer.err
+    assert "no guest '99' there" in answer.err
