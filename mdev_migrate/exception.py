@@ -756,12 +756,25 @@ class TooFewMdevs(DestinationLacks):
     needed: tuple[str, ...]
     found: str
     not_read: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Hint at what takes room for nobody."""
+        if self.idle:
+            self.hint = (
+                "'virsh nodedev-destroy' on that host, or 'mdevctl stop "
+                "--uuid', removes an mdev that nobody has, if you do not need "
+                f"it; or {self.hint}"
+            )
+        super().__post_init__()
 
     def __str__(self) -> str:
+        idle = "; nobody has, and they take room: " + ", ".join(self.idle)
         return (
             f"destination host {self.host}: no room for "
             f"{len(self.needed)} mdevs ({', '.join(self.needed)}) besides "
             f"what guests and claims hold; found: {self.found}"
+            + idle * bool(self.idle)
             + _there_may_be_more(self.not_read)
         )
 

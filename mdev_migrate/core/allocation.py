@@ -18,14 +18,13 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
 from dataclasses import dataclass, replace
 
 from mdev_migrate import exception, model
-from mdev_migrate.core import offers, pairing
+from mdev_migrate.core import idle, offers, pairing
 from mdev_migrate.core.rooms import Avoided, Room, place
 
 #: Of how many functions a refusal counts as one of their whole card: of one
@@ -100,32 +99,6 @@ def _rooms(
         if mdev.parent in rooms:
             rooms[mdev.parent].promise(mdev.mdev_type)
     return list(rooms.values())
-
-
-def available_mdevs(
-    inventory: model.Inventory, held: Collection[model.Mdev]
-) -> tuple[model.Mdev, ...]:
-    """Return the mdevs that exist and that nobody holds.
-
-    None, if the guests are not all known: whoever cannot be read may hold
-    any of them.
-
-    :param held: mdevs in the claims of other instances.
-    """
-    return tuple(m for m in _nobodys(inventory, held) if m.active)
-
-
-def _nobodys(
-    inventory: model.Inventory, held: Collection[model.Mdev]
-) -> Iterator[model.Mdev]:
-    """Yield the mdevs that are listed once, and that nobody holds."""
-    if any(each.kind == "guest" for each in inventory.left_out()):
-        return
-    taken = {mdev.uuid for mdev in held} | inventory.assigned().keys()
-    listed = Counter(mdev.uuid for mdev in inventory.mdevs)
-    for mdev in sorted(inventory.mdevs, key=lambda m: (m.parent, m.uuid)):
-        if mdev.uuid not in taken and listed[mdev.uuid] == 1:
-            yield mdev
 
 
 def crowded(
@@ -253,10 +226,10 @@ def _spare(
     return _Spare(
         tuple(
             mdev
-            for mdev in _nobodys(others, held)
+            for mdev in idle.nobodys(others, held)
             if Avoided(mdev.parent, (mdev.mdev_type,)) not in unfit
         ),
-        frozenset(inventory.assigned()) - frozenset(others.assigned()),
+        idle.own(inventory, others),
     )
 
 
@@ -464,12 +437,14 @@ def _too_few(
     inventory: model.Inventory,
     spare: Iterable[model.Mdev],
     wanted: Sequence[model.WantedMdev],
+    in_the_way: Iterable[str] = (),
 ) -> exception.TooFewMdevs:
     return exception.TooFewMdevs(
         inventory.host,
         tuple(want.mdev_type for want in wanted),
         _found(inventory, spare, wanted),
         tuple(inventory.not_read()),
+        tuple(in_the_way),
     )
 
 
@@ -491,8 +466,13 @@ def _allocate(  # noqa: PLR0913, PLR0917 - those of allocate
         plan = _plan_in(rooms, spare, wanted, mint)
         if plan is not None:
             return plan
-    active = [mdev for mdev in spare.mdevs if mdev.active]
-    raise _too_few(inventory, active, wanted)
+    active = [
+        mdev
+        for mdev in spare.mdevs
+        if mdev.active and any(pairing.serves(mdev, want) for want in wanted)
+    ]
+    in_the_way = idle.in_the_way(inventory, others, held, wanted)
+    raise _too_few(inventory, active, wanted, in_the_way)
 
 
 def _plan_in(

@@ -250,6 +250,17 @@ def check_readable(destination: model.Inventory) -> str:
     return f"all that {destination.host} lists can be read"
 
 
+def left_behind(host: str, mdevs: Iterable[model.Mdev]) -> Iterator[str]:
+    """Say what stays of a guest's own old definition, if something does."""
+    names = [f"{m.uuid} ({m.mdev_type} on {m.parent})" for m in mdevs]
+    if names:
+        yield (
+            f"of the guest's own old definition on {host}, which is replaced, "
+            f"nobody has {', '.join(names)} any more: 'virsh nodedev-destroy' "
+            "or 'mdevctl stop --uuid' removes what you do not need"
+        )
+
+
 def check_viommu(
     guest: model.Guest, viommu: str | None, blockers: str | None
 ) -> str:

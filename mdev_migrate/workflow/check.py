@@ -13,6 +13,7 @@ from mdev_migrate.core import (
     claim_xml,
     estimate,
     guest_xml,
+    idle,
     made,
     offers,
     pairing,
@@ -360,10 +361,11 @@ class GuestCheck:
             return f"{there.host} offers every mdev type of the guest"
 
         def check_available() -> str:
+            held = there.claims.held_for_good(findings.guest.instance_uuid)
             plan = allocation.allocate(
                 there,
                 findings.wanted,
-                held=there.claims.held_for_good(findings.guest.instance_uuid),
+                held=held,
                 owner=findings.guest.instance_uuid,
                 mint=self._destination.mint,
             )
@@ -371,12 +373,18 @@ class GuestCheck:
             reused = {mdev.uuid for mdev in plan.reuse}
             define = pairing.to_define(findings.wanted, plan.mdevs)
             count = len(reused & define.keys())
-            return (
+            left = idle.left_behind(
+                there, plan.mdevs, held, findings.guest.instance_uuid
+            )
+            notes = list(precheck.left_behind(there.host, left))
+            findings.notes += notes
+            found = (
                 f"{there.host} has them: {len(plan.reuse)} to reuse, "
                 f"{len(plan.create)} to create"
                 + f"; {count} will be defined, as on the source"
                 * bool(count)
             )
+            return "; ".join((found, *notes))
 
         readable = attempt("readable-host", "destination", check_readable)
         if readable.error is not None:

@@ -84,6 +84,40 @@ def test_one_of_two_serves():
     assert len({OLD, OLDER}.intersection(targets)) == 1
 
 
+def test_more_than_the_guest_has():
+    """What is left to nobody is said, with what removes it."""
+    scene = scenes.Scene(["mtty-1"])
+    for uuid in (OLD, OLDER):
+        scene.there.add_mdev(uuid, "mtty-1")
+    _leave(scene, OLD, OLDER)
+
+    outcome = scene.migrate()
+
+    (left,) = {OLD, OLDER}.difference(_targets(outcome))
+    (warning,) = outcome.warnings
+    assert f"nobody has {left} (mtty-1 on mtty_mtty) any more" in warning
+    assert "virsh nodedev-destroy" in warning
+
+
+def test_its_mdev_of_another_type_fills_the_card():
+    """The refusal says that nobody else has it, and what removes it."""
+    scene = scenes.Scene(
+        ["nvidia-1"],
+        source_parents=[_nvidia(1)],
+        destination_parents=[_nvidia(1)],
+    )
+    scene.there.add_mdev(OLD, "nvidia-2")
+    _leave(scene, OLD)
+
+    outcome = scene.migrate()
+
+    assert isinstance(outcome.error, exception.TooFewMdevs)
+    assert f"{OLD} (nvidia-2 on " in str(outcome.error)
+    assert "of the guest's own old definition" in str(outcome.error)
+    assert "virsh nodedev-destroy" in outcome.error.hint
+    assert list(scene.there.mdevs()) == [OLD]
+
+
 def test_both_serve():
     """Each is reused."""
     scene = scenes.Scene(["mtty-1"] * 2)

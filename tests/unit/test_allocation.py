@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from mdev_migrate import exception
-from mdev_migrate.core import allocation
+from mdev_migrate.core import allocation, idle
 from mdev_migrate.core.rooms import Avoided
 from tests import builders
 
@@ -67,7 +67,7 @@ class TestAvailableMdevs:
             builders.mdev(1, parent="b"),
         ]
 
-        found = allocation.available_mdevs(builders.inventory(mdevs=mdevs), [])
+        found = idle.available_mdevs(builders.inventory(mdevs=mdevs), [])
 
         assert found == (mdevs[1], mdevs[2], mdevs[0])
 
@@ -77,13 +77,13 @@ class TestAvailableMdevs:
         guest = builders.guest("other", 1, active=active)
         found = builders.inventory(mdevs=[builders.mdev(1)], guests=[guest])
 
-        assert allocation.available_mdevs(found, []) == ()
+        assert idle.available_mdevs(found, []) == ()
 
     def test_claimed(self):
         """An mdev in a claim is not available."""
         found = builders.inventory(mdevs=[builders.mdev(1), builders.mdev(2)])
 
-        available = allocation.available_mdevs(found, [builders.mdev(1)])
+        available = idle.available_mdevs(found, [builders.mdev(1)])
 
         assert available == (builders.mdev(2),)
 
@@ -91,13 +91,13 @@ class TestAvailableMdevs:
         """An mdev that does not exist now is not available."""
         found = builders.inventory(mdevs=[builders.mdev(1, active=False)])
 
-        assert allocation.available_mdevs(found, []) == ()
+        assert idle.available_mdevs(found, []) == ()
 
     def test_under_two_parents(self):
         """A UUID that stands there twice is given to nobody."""
         twice = [builders.mdev(1), builders.mdev(1, parent="b", active=False)]
 
-        found = allocation.available_mdevs(builders.inventory(mdevs=twice), [])
+        found = idle.available_mdevs(builders.inventory(mdevs=twice), [])
 
         assert found == ()
 
@@ -349,6 +349,40 @@ class TestCreate:
             "mtty_mtty; mtty-2: 0 existing and available, available "
             "instances 0 on mtty_mtty"
         )
+
+    @pytest.mark.parametrize("holder", ["nobody", "itself", "other", "claim"])
+    def test_what_takes_the_room(self, holder):
+        """What nobody has is named: another type, or other attributes."""
+        mdevs = [
+            builders.mdev(11, "mtty-2"),
+            builders.mdev(12, attributes=(("a", "1"),)),
+        ]
+        old = builders.guest("vm", 11, 12, active=False, running=False)
+        other = builders.guest("o", 11, 12, instance_uuid=builders.uuid(9))
+        claim = builders.claim(
+            *map(builders.target, mdevs), instance_uuid=builders.uuid(9)
+        )
+        found = builders.inventory(
+            [builders.mtty(0)],
+            mdevs,
+            {"itself": (old,), "other": (other,)}.get(holder, ()),
+            (claim,) if holder == "claim" else (),
+        )
+        want = dataclasses.replace(builders.wants("mtty-1")[0], attributes=())
+
+        with pytest.raises(exception.TooFewMdevs) as caught:
+            _allocate(found, [want], owner=builders.INSTANCE)
+
+        named = [words.partition(" ") for words in caught.value.idle]
+        own = ", of the guest's own old definition" * (holder == "itself")
+        assert [(uuid, words) for uuid, _, words in named] == [
+            (builders.uuid(11), f"(mtty-2 on mtty_mtty{own})"),
+            (
+                builders.uuid(12),
+                f"(mtty-1 with other attributes on mtty_mtty{own})",
+            ),
+        ] * (holder in {"nobody", "itself"})
+        assert "mtty-1: 0 existing and available" in caught.value.found
 
     def test_unknown_type(self):
         """A type that no parent offers is refused by its own error."""

@@ -32,6 +32,7 @@ FACTS = {
     "enabled": frozenset({"mtty-3"}),
     "source_uuid": builders.uuid(4),
     "not_read": ("parent not read: pci_3", "guest not read: vm8"),
+    "idle": ("5 (mtty-1 on pci_1)", "6 (mtty-2 on pci_1)"),
     "tries": 5,
     "unpaired": frozenset({builders.uuid(5)}),
     "gone": frozenset({builders.uuid(6)}),
