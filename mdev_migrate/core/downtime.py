@@ -253,23 +253,27 @@ class _Rounds:
     def __init__(self) -> None:
         self.hopeful = True
         self.moving = True
-        self._iteration: int | None = None
+        self._iteration = -1
         self._best = 0.0
         self._lowest = float("inf")
 
     def see(self, iteration: int | None, remaining: int) -> bool:
-        """Tell whether the copy is nearer to its end than it ever was."""
-        if iteration == self._iteration:
+        """Tell whether the copy is nearer to its end than it ever was.
+
+        Rounds only go forward: a number that is missing, or is less than
+        one before it, begins none.
+        """
+        number = max(iteration or 0, self._iteration)
+        if number == self._iteration:
             self.moving = remaining < self._lowest
             self._lowest = min(self._lowest, remaining)
             return self.hopeful and self.moving
         # What comes before the second round is sent for the first time:
         # disks, then all memory.
-        first = iteration is None or iteration < 2
-        self.hopeful = first or remaining < _NEARER * self._best
+        self.hopeful = number < 2 or remaining < _NEARER * self._best
         if self.hopeful:
             self._best = remaining
-        self._iteration = iteration
+        self._iteration = number
         self._lowest = remaining
         self.moving = True
         return self.hopeful

@@ -127,7 +127,7 @@ class DowntimeLimit:
         try:
             self._source.set_max_bandwidth(self._instance_uuid, bandwidth)
         except exception.HostError as error:
-            self._observer.warn(f"the bandwidth limit may not hold: {error}")
+            self._warn(f"the bandwidth limit may not hold: {error}")
             return False
         return True
 
@@ -135,6 +135,17 @@ class DowntimeLimit:
         try:
             self._set(limit_ms)
         except exception.HostError as error:
-            self._observer.warn(f"the downtime limit may not hold: {error}")
+            self._warn(f"the downtime limit may not hold: {error}")
             return False
         return True
+
+    def _warn(self, text: str) -> None:
+        """Warn of a limit, unless the guest has left and needs none."""
+        try:
+            left = not self._source.find_guest(self._instance_uuid).active
+        except exception.GuestNotFound:
+            left = True
+        except exception.MdevMigrateError:
+            left = False
+        if not left:
+            self._observer.warn(text)

@@ -569,6 +569,29 @@ def test_what_is_shown_is_what_holds():
     assert any("the downtime limit may not hold: " in text for text in said)
 
 
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_limit_of_a_guest_that_has_left(persistent: bool):
+    """It needs none any more: that is nothing to be warned of."""
+    scene = scenes.Scene(TYPES, SPARE, persistent=persistent)
+    hears = _Hears()
+
+    def after_it_left(_link, call):
+        scene.group.wait_for_migrations()
+        return call()
+
+    scene.group.faults.on(
+        "migrateSetMaxDowntime", after_it_left, host="host-a", nth=2
+    )
+    with scene.group.hold("copy", 3) as gate:
+        hears.progress = lambda job, _: job.data_total and gate.release()
+
+        outcome = scene.migrate(observer=hears)
+
+    assert outcome.result == "migrated", outcome.error
+    assert not scene.group.faults.pending()
+    assert not hears.warnings
+
+
 def test_a_guest_that_stands_still_is_not_aborted():
     """The device's state may take longer than the patience for a copy."""
     scene = scenes.Scene(TYPES, SPARE)

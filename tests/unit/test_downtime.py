@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -296,6 +297,43 @@ def test_one_round_that_fits_is_no_reason_to_lift():
     told = {policy.look(job, look * LOOK_S) for look in range(100)}
 
     assert told == {None}
+
+
+@given(
+    st.lists(
+        st.builds(
+            model.JobProgress,
+            data_total=st.sampled_from([None, 0, 1 << 30]),
+            data_remaining=st.sampled_from([None, 0, 1, MIB, 1 << 30]),
+            iteration=st.sampled_from([None, 0, 1, 2, 3]),
+            rate=st.sampled_from([None, 0, MIB]),
+            downtime_ms=st.sampled_from([None, 0, 300, 20_000]),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.booleans(),
+)
+@example(
+    [
+        model.JobProgress(data_total=100, data_remaining=50, iteration=number)
+        for number in (2, 1)
+    ],
+    False,
+)
+def test_gives_up_whatever_the_figures_are(jobs, bandwidth_limited):
+    """Figures that are missing, or go back and forth, keep nothing going."""
+    policy = Policy(
+        Bounds(ceiling_ms=1000, stall_timeout_s=10.0),
+        bandwidth_limited=bandwidth_limited,
+    )
+
+    told = [
+        policy.look(job, look * LOOK_S)
+        for look, job in zip(range(400), itertools.cycle(jobs), strict=False)
+    ]
+
+    assert "give-up" in {advice.action for advice in told if advice}
 
 
 def test_goes_on_if_told_so():
