@@ -150,15 +150,18 @@ def documents(command: Decorated) -> Decorated:
 
 def read_targets(given: Iterable[str]) -> dict[str, str]:
     """Return what was chosen, by source mdev UUID."""
-    targets = {}
+    targets: dict[str, str] = {}
     for each in given:
-        source, _, target = each.partition("=")
+        name, _, target = each.partition("=")
         with contextlib.suppress(ValueError):
             target = model.normalise_uuid(target)
         try:
-            targets[model.normalise_uuid(source)] = target
+            source = model.normalise_uuid(name)
         except ValueError as error:
             raise click.UsageError(f"--target {each}: {error}") from error
+        if source in targets:
+            raise click.UsageError(f"--target: {source} has two")
+        targets[source] = target
     return targets
 
 
@@ -170,7 +173,10 @@ def read_way(values: dict[str, Any]) -> transport.Way:
         raise click.UsageError(
             "--copy-storage-all and --copy-storage-inc exclude each other"
         )
-    disks = values.pop("migrate_disks", None) or ""
+    listed = values.pop("migrate_disks", None) or ""
+    disks = tuple(filter(None, listed.split(",")))
+    if listed and not disks:
+        raise click.UsageError("--migrate-disks: names no disk")
     given = {
         name: values.pop(name, None)
         for name in (
@@ -184,7 +190,7 @@ def read_way(values: dict[str, Any]) -> transport.Way:
     storage: Literal["all", "inc"] | None = "inc" if increments else None
     return transport.Way(
         copy_storage="all" if everything else storage,
-        migrate_disks=tuple(filter(None, disks.split(","))),
+        migrate_disks=disks,
         parameters=transport.read_parameters(values.pop("parameters", ())),
         **given,
     )

@@ -39,13 +39,17 @@ def examine(
 def examine_peer(source: Host, peer_uri: str) -> Finding:
     """Ask a source whether it reaches a destination.
 
-    libvirt does so only for a guest: for any that runs there.
+    libvirt does so only for a guest: for any that runs there, and that can
+    be migrated.
     """
-    guests = source.inventory("guest").guests
-    for guest in guests:
+    blocked: Finding | None = None
+    for guest in source.inventory("guest").guests:
         if guest.running:
-            return _ask(source, guest, peer_uri)
-    return Finding(
+            found = _ask(source, guest, peer_uri)
+            if found.result != "unknown":
+                return found
+            blocked = blocked or found
+    return blocked or Finding(
         "peer",
         "unknown",
         f"whether {source.uri} reaches {peer_uri} is asked for a running "

@@ -10,6 +10,7 @@ import pytest
 from mdev_migrate import testing
 from mdev_migrate.cli import machine
 from mdev_migrate.core import diagnosis
+from tests import builders
 from tests.functional.conftest import Answer, World
 
 CARD = "pci_0000_41_00_0"
@@ -142,6 +143,15 @@ class TestPeer:
         answer = world.run("doctor", "--to", world.there, "--json")
 
         assert (answer.code, _result(answer, "peer")[0]) == (0, "unknown")
+
+    def test_another_guest_is_asked_for(self, world: World):
+        """One that cannot be migrated tells nothing of the way."""
+        world.add_guest(blockers=["no VFIO migration"])
+        world.source.add_guest("other", builders.instance(0xFFFF), [])
+
+        answer = world.run("doctor", "--to", world.there, "--json")
+
+        assert _result(answer, "peer")[0] == "well"
 
     def test_a_guest_that_is_blocked(self, world: World):
         """libvirt looks at the guest first."""

@@ -582,7 +582,6 @@ def test_only_some_come_back(hosts: Hosts, tmp_path: pathlib.Path):
     [
         (("--only", "nobody"), 2, "no guest 'nobody' there"),
         (("--except", "nobody"), 2, "no guest 'nobody' there"),
-        (("--param", "destination_name=b"), 1, "a guest keeps its name"),
         (("--peer-uri", "qemu:///system"), 2, "as often as --to"),
         (("--to", "qemu+tls://host-b/system"), 2, "a host twice"),
         (("--from-drain", __file__), 2, "needs one --to"),

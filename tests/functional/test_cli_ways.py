@@ -132,6 +132,13 @@ def test_closed_ways(world: World, command: str, option: str, why: str):
         (("--param", "bandwidth=3"), 1, "give --bandwidth needed"),
         (("--param", "bandwidth.postcopy=3"), 1, "no post-copy"),
         (("--param", "nothing"), 2, "is not NAME=VALUE"),
+        (("--param", "destination_name=b"), 1, "a guest keeps its name"),
+        (("--copy-storage-all", "--migrate-disks", ","), 2, "names no disk"),
+        (
+            ("--target", f"{MDEV_1}=x", "--target", f"{MDEV_1.upper()}=y"),
+            2,
+            f"{MDEV_1} has two",
+        ),
         (("--xml", "/nonexistent"), 2, "No such file"),
         (("--downtime", "900", "--max-downtime", "800"), 1, "1 to 800"),
     ],
