@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import sys
@@ -17,8 +16,6 @@ import click
 from mdev_migrate.cli import json_output, output, signals
 
 DONE, FAILED, USAGE, UNREACHABLE = range(4)
-#: What is said of stdout when an answer does not fit there any more.
-_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _REPORT_IT = (
     "this is a bug of mdev-migrate: please report it with what the same "
     "command prints with --verbose"
@@ -53,6 +50,22 @@ class Application(click.Group):
         _flush()
         sys.exit(code)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the call; see :meth:`click.Command.make_context`."""
+        with _reader_may_leave():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run what is called; see :meth:`click.Command.invoke`."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
     def _run(
         self,
         args: list[str],
@@ -74,9 +87,19 @@ class Application(click.Group):
             return _incomplete(error, as_json=as_json)
         except Exception as error:  # noqa: BLE001 - the last place to do so
             return _broken(error, args, as_json=as_json)
-        if sys.stdout is None and asked_for(args, "--help", "--version"):
-            return FAILED
         return code if isinstance(code, int) else DONE
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """End with the code for an answer whose reader has closed the pipe.
+
+    click would end with one that says that something has failed.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(output.lost(error)) from error
 
 
 def asked_for(args: Sequence[str], *options: str) -> bool:
@@ -113,9 +136,8 @@ def _incomplete(error: ImportError, *, as_json: bool) -> int:
 
 def _broken(error: Exception, args: Sequence[str], *, as_json: bool) -> int:
     """Say that the command has a bug, if it was not the disk that is full."""
-    if isinstance(error, OSError) and error.errno in _UNWRITTEN:
-        output.complain_unwritten(error)
-        return FAILED
+    if isinstance(error, OSError) and output.is_lost(error):
+        return output.lost(error)
     text = f"{type(error).__name__}: {error}"
     if asked_for(args, "-v", "--verbose"):
         output.say("".join(traceback.format_exception(error)).rstrip())
@@ -133,7 +155,13 @@ def _streams() -> Iterator[io.TextIOWrapper]:
 
 
 def _make_writable() -> None:
-    """Let no character be one that a terminal's encoding cannot show."""
+    """Let no character be one that a terminal's encoding cannot show.
+
+    Where there is no stdout, whatever is written there is lost, and is an
+    error, as on a disk that is full.
+    """
+    if sys.stdout is None:
+        sys.stdout = output.Closed()
     for stream in _streams():
         stream.reconfigure(errors="backslashreplace")
 

@@ -2,13 +2,15 @@
 """Where words go: answers to stdout, all else to stderr.
 
 Nothing here raises if nobody listens any more: a closed pipe or a hung-up
-terminal must not come between a guest and its migration.
+terminal must not come between a guest and its migration. Where the answer is
+all that there is, the exit code says that it was lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -18,6 +20,16 @@ from typing import Any
 
 import click
 
+#: Exit codes of a command whose answer is all that there is: it cannot be
+#: written; its reader has closed the pipe, which is told as a shell tells it
+#: of a program that SIGPIPE ended (128 + 13).
+UNWRITTEN, UNREAD = 1, 141
+#: What is said of stdout when an answer does not fit there any more, or when
+#: there is none.
+_LOST = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EBADF, errno.EPIPE),
+)
 _BREAKS = re.compile(r"\s*[\t\r\n\v\f\x85\u2028\u2029]\s*")
 
 
@@ -49,7 +61,16 @@ def complain(message: str, hint: str, code: str) -> None:
 
 def is_terminal() -> bool:
     """Tell whether answers are written to a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
+    return sys.stdout.isatty()
+
+
+class Closed(io.TextIOBase):
+    """The stdout of a process that was started without: it takes nothing."""
+
+    def write(self, text: str, /) -> int:
+        """Say that nothing can be written."""
+        del text
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 def write(text: str, colour: str = "") -> None:
@@ -70,29 +91,37 @@ def line(text: str, colour: str = "") -> None:
     write(one_line(text), colour)
 
 
-def answer(write: Callable[[], None]) -> bool:
+def answer(write: Callable[[], None]) -> int:
     """Write an answer to stdout, and complain if it cannot be written.
 
-    :returns: False if it could not; who has closed the pipe wants no more.
+    :returns: the exit code if there is no more to it than the answer.
     """
     try:
         write()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
-        if error.errno != errno.EPIPE:
-            complain_unwritten(error)
-            return False
-    return sys.stdout is not None
+        return lost(error)
+    return 0
 
 
-def complain_unwritten(error: OSError) -> None:
-    """Tell people why an answer could not be written."""
+def is_lost(error: OSError) -> bool:
+    """Tell whether an error says that an answer could not be written."""
+    return error.errno in _LOST
+
+
+def lost(error: OSError) -> int:
+    """Tell people why an answer could not be written, if they do not know.
+
+    :returns: as :func:`answer`.
+    """
+    if error.errno == errno.EPIPE:
+        return UNREAD
     reason = os.strerror(error.errno) if error.errno else f"{error}"
     say(f"error: cannot write the answer: {reason}")
+    return UNWRITTEN
 
 
-def print_json(value: Mapping[str, Any], *, indent: int | None = 2) -> bool:
+def print_json(value: Mapping[str, Any], *, indent: int | None = 2) -> int:
     """Answer a program with one JSON object.
 
     :param indent: None for one line.

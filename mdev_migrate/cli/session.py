@@ -150,7 +150,7 @@ class Session:
         self.environment = environment
         self.step: Step | None = None
         self.one_line = False
-        self._written = True
+        self._lost = 0
         self.began = time.monotonic()
         if settings.verbose:
             _show_log()
@@ -243,11 +243,12 @@ class Session:
     ) -> None:
         """Answer whoever asked."""
         if self.settings.as_json:
-            self._written = self._print_json(program)
+            lost = self._print_json(program)
         else:
-            self._written = output.answer(people)
+            lost = output.answer(people)
+        self._lost = self._lost or lost
 
-    def _print_json(self, answer: json_output.Answer) -> bool:
+    def _print_json(self, answer: json_output.Answer) -> int:
         return output.print_json(answer, indent=None if self.one_line else 2)
 
     def end_showing(
@@ -259,7 +260,7 @@ class Session:
     ) -> NoReturn:
         """Exit from a command whose answer is all that there is.
 
-        With 1 if that is a no, or is not all, or could not be written.
+        With 1 if that is a no, or is not all; see also :meth:`end`.
 
         :param warnings: what could not be shown.
         """
@@ -273,9 +274,7 @@ class Session:
 
         Of a command whose answer is all that there is.
         """
-        if code == application.DONE and not self._written:
-            code = application.FAILED
-        context.exit(code)
+        context.exit(code or self._lost)
 
     @contextlib.contextmanager
     def failing(self, empty: json_output.Answer) -> Iterator[None]:

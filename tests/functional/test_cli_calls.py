@@ -350,26 +350,42 @@ class TestProcess:
         "words", [("--version",), ("list", "--help"), ("types",)]
     )
     def test_no_stdout(self, words):
-        """Who has closed it before gets nothing, and no exit code 0."""
-        done = subprocess.run(  # noqa: S603 - our own command
-            [
-                *("sh", "-c", 'exec "$@" >&-', "sh"),
-                *(sys.executable, "-m", "mdev_migrate.cli"),
-                *("-c", "test:///default", *words),
-            ],
-            check=False,
+        """Who has closed it before is told so, and there is no exit code 0."""
+        done = run_in_shell('exec "$@" >&-', *words)
+
+        assert (done.returncode, done.stderr) == (
+            1,
+            "error: cannot write the answer: Bad file descriptor\n",
         )
 
-        assert done.returncode == 1
+    def test_no_stdout_for_what_was_done(self):
+        """The exit code is that of the work, and the loss is told."""
+        done = run_in_shell('exec "$@" >&-', "demo", "--json")
 
-    def test_reader_that_has_read_enough(self):
-        """A pipe that is closed is no failure."""
+        assert (done.returncode, done.stderr) == (
+            0,
+            "error: cannot write the answer: Bad file descriptor\n",
+        )
+
+    def test_neither_stdout_nor_stderr(self):
+        """There is nobody to be told, but a shell to look at the code."""
+        assert run_in_shell('exec "$@" >&- 2>&-', "types").returncode == 1
+
+    @pytest.mark.parametrize(
+        "words", [("--version",), ("list", "--help"), ("types",)]
+    )
+    def test_reader_that_has_read_enough(self, words):
+        """As of a command that SIGPIPE ends: quiet, and 141 in a shell."""
         reader, writer = os.pipe()
+        errors, told = os.pipe()
         os.close(reader)
-        done = run("-c", "test:///default", "types", stdout=writer)
+        done = run("-c", "test:///default", *words, stdout=writer, stderr=told)
         os.close(writer)
+        os.close(told)
+        with os.fdopen(errors) as stream:
+            said = stream.read()
 
-        assert done.returncode == 0
+        assert (done.returncode, said) == (141, "")
 
     def test_terminal(self):
         """On a terminal there are rules, colours and a live line."""
@@ -386,6 +402,20 @@ class TestProcess:
 
         assert code == 0
         assert "TARGET MDEV  66666666-6666-4666-8666-666666666661\r\n" in said
+
+
+def run_in_shell(how: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, as ``"$@"``, by a line of a shell's."""
+    return subprocess.run(  # noqa: S603 - our own command
+        [
+            *("sh", "-c", how, "sh"),
+            *(sys.executable, "-m", "mdev_migrate.cli"),
+            *("-c", "test:///default", *args),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
 
 
 def run_after(before: str, *args: str) -> subprocess.CompletedProcess[str]:
