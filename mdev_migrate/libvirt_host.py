@@ -421,8 +421,10 @@ class LibvirtHost:
             (self._connection.lookupByName, name)
         ]
         with contextlib.suppress(ValueError):
-            uuid = model.normalise_uuid(name)
-            lookups.insert(0, (self._connection.lookupByUUIDString, uuid))
+            uuid = model.read_uuid(name)
+            # Spelt otherwise, it may be a name, as it is for virsh.
+            place = 0 if uuid == name.lower() else 1
+            lookups.insert(place, (self._connection.lookupByUUIDString, uuid))
         if _NUMBER.fullmatch(name):
             lookups.append((self._connection.lookupByID, int(name)))
         for lookup, word in lookups:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,26 @@ def normalise_uuid(text: str) -> str:
     if not _UUID.fullmatch(lowered):
         raise ValueError(f"not a UUID: {text!r:.80}")
     return lowered
+
+
+def read_uuid(text: str) -> str:
+    """Return the UUID that a person wrote, as :func:`normalise_uuid` does.
+
+    Hyphens may stand anywhere or be missing, as for libvirt
+    (``virUUIDParse``), and there may be braces around it.
+
+    :raises ValueError: if the text is no UUID.
+
+    >>> read_uuid("{AAAAAAAA000040008000-000000000002}")
+    'aaaaaaaa-0000-4000-8000-000000000002'
+    """
+    word = text.strip()
+    if word.startswith("{") and word.endswith("}"):
+        word = word[1:-1]
+    digits = word.replace("-", "")
+    ends = (0, 8, 12, 16, 20, len(digits))
+    parts = (digits[a:b] for a, b in itertools.pairwise(ends))
+    return normalise_uuid("-".join(parts))
 
 
 class Version(NamedTuple):

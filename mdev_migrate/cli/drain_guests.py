@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
@@ -59,7 +60,7 @@ class Chosen:
         """
         words = dict.fromkeys((*self._only, *self._but))
         left: dict[str, str] = {}
-        gone = [w for w in words if not {w, w.lower()} & self._met]
+        gone = [w for w in words if not self._met.intersection(_spelt(w))]
         for to, place in places.items() if gone else ():
             guests = place.host.inventory("guest").guests
             for guest in guests:
@@ -84,7 +85,15 @@ def _uuid_of(source: Host, number: str) -> str:
 
 def _names(words: Sequence[str], guest: model.Guest) -> bool:
     """Tell whether some words name a guest."""
-    return guest.name in words or guest.instance_uuid in map(str.lower, words)
+    meant = {spelt for word in words for spelt in _spelt(word)}
+    return bool(meant & {guest.name, guest.instance_uuid})
+
+
+def _spelt(word: str) -> Iterator[str]:
+    """Yield a word for a guest, and the UUID that it may be."""
+    yield word
+    with contextlib.suppress(ValueError):
+        yield model.read_uuid(word)
 
 
 def read_note(path: str, origin: str) -> frozenset[str]:

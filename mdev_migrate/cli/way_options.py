@@ -154,9 +154,9 @@ def read_targets(given: Iterable[str]) -> dict[str, str]:
     for each in given:
         name, _, target = each.partition("=")
         with contextlib.suppress(ValueError):
-            target = model.normalise_uuid(target)
+            target = model.read_uuid(target)
         try:
-            source = model.normalise_uuid(name)
+            source = model.read_uuid(name)
         except ValueError as error:
             raise click.UsageError(f"--target {each}: {error}") from error
         if source in targets:

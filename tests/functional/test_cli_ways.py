@@ -245,7 +245,7 @@ class TestTarget:
 
         answer = world.run(
             *("migrate", "vm", "--to", world.there, "--json"),
-            *("--target", f"{MDEV_1}={builders.uuid(2).upper()}"),
+            *("--target", f"{MDEV_1}={{{builders.uuid(2).upper()}}}"),
             *("--target", f"{MDEV_2}=mtty_mtty"),
         )
 

@@ -66,7 +66,38 @@ def test_name_that_is_anothers_uuid(world: World):
 
 
 @pytest.mark.parametrize(
-    "word", ["99", "2147483648", "99999999999999999999", "-1", "x", "²"]
+    "word",
+    [
+        INSTANCE.upper(),
+        INSTANCE.replace("-", ""),
+        f"{{{INSTANCE}}}",
+        f" {INSTANCE[:4]}-{INSTANCE[4:]}",
+    ],
+)
+def test_by_uuid_as_people_write_it(world: World, word):
+    """With hyphens anywhere, as libvirt takes it, and in braces."""
+    world.add_guest({MDEV_1: "mtty-1"})
+
+    answer = world.run("check", word, "--to", world.there, "--json")
+    drained = world.run(
+        *("drain", "--dry-run", "--to", world.there, "--json"), "--only", word
+    )
+
+    assert (answer.code, answer.json["instance_uuid"]) == (0, INSTANCE)
+    assert [each["guest"] for each in drained.json["guests"]] == ["vm"]
+
+
+def test_name_that_looks_like_a_uuid(world: World):
+    """Without its hyphens it is a name first, as it is for virsh."""
+    bare = INSTANCE.replace("-", "")
+    world.source.add_guest("first", INSTANCE)
+    world.source.add_guest(bare, SECOND)
+
+    assert world._open(world.here).find_guest(bare).instance_uuid == SECOND
+
+
+@pytest.mark.parametrize(
+    "word", ["99", "2147483648", "99999999999999999999", "-1", "x", "²", "{}"]
 )
 def test_nobody(world: World, word):
     """The hint says by what a guest is found."""
