@@ -170,11 +170,11 @@ def command(
         moves = drain_moves.Moves(session, hows, note, stream)
         moved = moves.run(plan, call.parallel)
         found = _answer(session, call, plan, moved)
-        if stream is not None and not session.one_line:
+        if stream is not None and not session.is_one_of_lines:
             stream.write("drained", found)
-    if metrics_file is not None:
-        metrics.write(metrics_file, _finished(moved))
-    session.answer(found, functools.partial(drain_output.show_end, moved))
+        if metrics_file is not None:
+            metrics.write(metrics_file, _finished(moved))
+        session.answer(found, functools.partial(drain_output.show_end, moved))
     context.exit(_exit_code(moved))
 
 

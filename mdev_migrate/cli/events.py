@@ -11,6 +11,7 @@ import datetime
 import json
 import math
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,13 +45,19 @@ _EVENTS = {
 class Stream:
     """Where events are written; safe for threads.
 
+    In a thread of its own: who does not read what is written lets that
+    wait, and a migration has to be watched meanwhile.
+
     :param write: writes a line.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write_line = write
-        self._lock = threading.Lock()
-        self._lost = False
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, name="events", daemon=True
+        )
+        self._thread.start()
 
     def write(self, event: str, facts: dict[str, Any]) -> None:
         """Write that something happened."""
@@ -59,18 +66,23 @@ class Stream:
             "event": event,
             "time": now.isoformat(timespec="milliseconds"),
         }
-        with self._lock:
-            try:
-                self._write_line(json.dumps(line | facts))
-            except (OSError, ValueError) as error:
-                self._complain(error)
+        self._lines.put(json.dumps(line | facts))
 
-    def _complain(self, error: Exception) -> None:
-        """Say once that events are lost; who closed a pipe wants none."""
-        closed = isinstance(error, BrokenPipeError)
-        if not (closed or self._lost):
-            output.say(f"warning: events are lost: {error}")
-        self._lost = True
+    def end(self) -> None:
+        """Wait until all is written. Twice is once."""
+        self._lines.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        lost = False
+        while (line := self._lines.get()) is not None:
+            try:
+                self._write_line(line)
+            except (OSError, ValueError) as error:
+                # Once is enough; who closed a pipe wants no more.
+                if not (lost or isinstance(error, BrokenPipeError)):
+                    output.say(f"warning: events are lost: {error}")
+                lost = True
 
 
 @contextlib.contextmanager
@@ -87,17 +99,29 @@ def stream(session: Session, path: str | None) -> Iterator[Stream | None]:
     if path == "-":
         if not session.settings.as_json:
             raise click.UsageError("--events - needs --json")
-        session.one_line = True
-        yield Stream(click.echo)
+        with _ended(Stream(click.echo)) as found:
+            session.answer_after(found.end)
+            yield found
         return
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as error:
         raise click.UsageError(f"--events: {error}") from error
     try:
-        yield Stream(lambda line: os.write(number, f"{line}\n".encode()))
+        with _ended(
+            Stream(lambda line: os.write(number, f"{line}\n".encode()))
+        ) as found:
+            yield found
     finally:
         os.close(number)
+
+
+@contextlib.contextmanager
+def _ended(stream: Stream) -> Iterator[Stream]:
+    try:
+        yield stream
+    finally:
+        stream.end()
 
 
 def figures(job: model.JobProgress) -> dict[str, Any]:

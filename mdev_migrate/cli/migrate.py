@@ -87,9 +87,10 @@ def command(
         hearer = Events(stream, guest) if stream else None
         told = Told(hearer, how.pop("report"))
         moved = answer(session, guest, to, migration_options.read(how), told)
-    if metrics_file is not None:
-        types = tuple(moved.source_mdev_types.values())
-        metrics.write(metrics_file, [metrics.Finished(moved.outcome, types)])
+        if metrics_file is not None:
+            types = tuple(moved.source_mdev_types.values())
+            ended = metrics.Finished(moved.outcome, types)
+            metrics.write(metrics_file, [ended])
     context.exit(exit_code(moved.outcome.error))
 
 
@@ -121,7 +122,7 @@ def answer(
     except exception.MdevMigrateError as error:
         moved = Moved(not_begun(session, guest, error))
     found = as_json(moved)
-    if told.events and not session.one_line:
+    if told.events and not session.is_one_of_lines:
         told.events.end(found)
     if told.report:
         _write_report(told.report, report.page(found, recorder))

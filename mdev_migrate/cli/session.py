@@ -140,7 +140,6 @@ class Session:
 
     :ivar step: what it is at, for errors; None if it is no step of a
         migration.
-    :ivar one_line: the answer to a program is one line, among others.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class Session:
         self.settings = settings
         self.environment = environment
         self.step: Step | None = None
-        self.one_line = False
+        self._lines_end: Callable[[], None] | None = None
         self._lost = 0
         self.began = time.monotonic()
         if settings.verbose:
@@ -248,8 +247,23 @@ class Session:
             lost = output.answer(people)
         self._lost = self._lost or lost
 
+    def answer_after(self, lines_end: Callable[[], None]) -> None:
+        """Answer a program with one line, after others.
+
+        :param lines_end: waits until these are written.
+        """
+        self._lines_end = lines_end
+
+    @property
+    def is_one_of_lines(self) -> bool:
+        """Tell whether the answer is one line, after others."""
+        return self._lines_end is not None
+
     def _print_json(self, answer: json_output.Answer) -> int:
-        return output.print_json(answer, indent=None if self.one_line else 2)
+        if self._lines_end is None:
+            return output.print_json(answer)
+        self._lines_end()
+        return output.print_json(answer, indent=None)
 
     def end_showing(
         self,

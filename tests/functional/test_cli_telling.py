@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What programs hear of a migration, and what is left to be looked at."""
 
+import fcntl
 import json
+import os
 import pathlib
+import threading
 import time
 
 import pytest
@@ -83,6 +86,42 @@ def test_events_on_a_full_disk(world: World):
 
     assert answer.code == 0
     assert answer.err.count("warning: events are lost: ") == 1
+
+
+def test_events_that_nobody_reads(world: World, tmp_path: pathlib.Path):
+    """Who stops listening does not keep a migration from being aborted."""
+    world.add_guest()
+    world.source.required_downtime_ms = 10_000_000
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    aborted = threading.Event()
+    heard = []
+
+    def abort(_link, call):
+        aborted.set()
+        return call()
+
+    def listen():
+        with pipe.open() as file:
+            fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, 4096)
+            heard.append(aborted.wait(5))
+            heard.extend(map(json.loads, file))
+
+    world.source.group.faults.on("abortJob", abort)
+    listener = threading.Thread(target=listen)
+    listener.start()
+
+    answer = world.run(
+        *("migrate", "vm", "--to", world.there, "--timeout", "1"),
+        *("--events", str(pipe)),
+    )
+    listener.join(5)
+
+    in_time, *events = heard
+    assert answer.code == 1
+    assert in_time
+    assert events[-1]["event"] == "end"
+    assert len(json.dumps(events)) > 8192
 
 
 def test_report(world: World, tmp_path: pathlib.Path):
