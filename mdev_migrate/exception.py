@@ -205,7 +205,7 @@ class KernelUnknown(NotKnown):
     """The kernel of a host that is not this machine is not reported."""
 
     code = "kernel-unknown"
-    hint = "run 'uname -r' on that host"
+    hint = "run 'uname -r' on each host of which it is not known"
 
     side: str
     host: str

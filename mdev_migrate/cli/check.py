@@ -112,10 +112,11 @@ def _all_as_json(guest: str, found: Iterable[_Found]) -> json_output.Answer:
 def _answer_all(found: Iterable[_Found]) -> None:
     """Show the pre-checks for each destination, then which could take it."""
     rows = []
+    told: set[str] = set()
     for one in found:
         output.line(f"to {one.to}:")
         if one.report is not None:
-            show(one.report)
+            show(one.report, told)
             rows.append((one.to, "yes" if one.report.allowed else "no"))
         elif one.error is not None:
             output.line(f"error: {one.error} ({one.error.code})", "red")
@@ -198,19 +199,25 @@ def _check(each: Check) -> json_output.Answer:
     }
 
 
-def show(report: Report) -> None:
-    """Show every pre-check, what to do about it, and the verdict."""
+def show(report: Report, told: set[str] | None = None) -> None:
+    """Show every pre-check, what to do about it, and the verdict.
+
+    :param told: hints that were shown already; is added to.
+    """
     rows = [
         (each.name, each.side, each.result, each.detail)
         for each in report.checks
     ]
     titles = ("CHECK", "SIDE", "RESULT", "DETAIL")
     table.show(titles, rows, sentences=True)
+    told = set() if told is None else told
     for each in report.checks:
-        if each.error is not None and each.error.hint:
-            output.line(
-                f"hint: {each.name}: {each.error.hint} ({each.error.code})"
-            )
+        if each.error is None or not each.error.hint:
+            continue
+        hint = f"hint: {each.name}: {each.error.hint} ({each.error.code})"
+        if hint not in told:
+            told.add(hint)
+            output.line(hint)
     if report.allowed:
         output.line(
             f"allowed: guest {report.guest.name} can be migrated", "green"

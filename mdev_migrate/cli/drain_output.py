@@ -13,7 +13,7 @@ from mdev_migrate.cli import (
     output,
     table,
 )
-from mdev_migrate.core import wording
+from mdev_migrate.core import precheck, wording
 from mdev_migrate.workflow import Outcome
 from mdev_migrate.workflow.drain import Moved, Tried
 from mdev_migrate.workflow.drain_plan import Leaving, Plan
@@ -27,6 +27,14 @@ def show_plan(plan: Plan) -> None:
         _show_guests(plan)
     else:
         output.line("there is no guest to move")
+    hosts = dict.fromkeys(
+        host
+        for each in plan.guests
+        for report in each.reports.values()
+        for host in report.kernels_unknown
+    )
+    if hosts:
+        output.line(f"note: {precheck.say_unknown(hosts)}")
     if plan.off:
         names = ", ".join(guest.name for guest in plan.off)
         output.line(

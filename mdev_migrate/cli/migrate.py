@@ -29,7 +29,7 @@ from mdev_migrate.cli import (
 from mdev_migrate.cli.events import Events
 from mdev_migrate.cli.listeners import Recorder, Several
 from mdev_migrate.cli.session import Places, Session, exit_code
-from mdev_migrate.core import phases, wording
+from mdev_migrate.core import phases, precheck, wording
 from mdev_migrate.core.phases import Step
 from mdev_migrate.workflow import GuestMigration, Observer, Options, Outcome
 
@@ -222,6 +222,7 @@ def as_json(moved: Moved) -> json_output.Answer:
         "iterations": last.iteration if last else None,
         "limit_ms": last.limit_ms if last else None,
         "warnings": outcome.warnings,
+        "kernels_unknown": list(outcome.kernels_unknown),
         "steps": {
             step.value: round(seconds, 3)
             for step, seconds in outcome.timings.items()
@@ -241,6 +242,8 @@ def show(moved: Moved, *, verbose: bool) -> None:
         output.line(summary(outcome), "green")
     else:
         explain(outcome)
+    if outcome.kernels_unknown:
+        output.say(f"note: {precheck.say_unknown(outcome.kernels_unknown)}")
     if verbose:
         for step, seconds in outcome.timings.items():
             output.line(f"{step.value}: {seconds:.3f} s")

@@ -105,6 +105,15 @@ def check_kernel(side: Side, host: model.HostFacts) -> str:
     return f"Linux {host.kernel} on {host.name}, {needed} needed"
 
 
+def say_unknown(hosts: Iterable[str]) -> str:
+    """Say of all hosts at once that their kernels are not known."""
+    return (
+        f"libvirt does not tell the kernel of {' and '.join(hosts)}, as of no "
+        f"remote host: 'uname -r' there must say Linux {kernels.MIN_MAINLINE} "
+        "or later, or a vendor's that is as new"
+    )
+
+
 def check_versions(side: Side, host: model.HostFacts) -> list[Check]:
     """Check all that a host must run before it takes part."""
     rules = {

@@ -190,6 +190,7 @@ class GuestMigration:
         guest = report.guest
         self._outcome.guest = guest.name
         self._outcome.instance_uuid = guest.instance_uuid
+        self._outcome.kernels_unknown = report.kernels_unknown
         if report.earlier:
             recovery = Recovery(self._destination, [self._source])
             for recovered in recovery.run(guest.instance_uuid):

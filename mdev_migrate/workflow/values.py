@@ -202,13 +202,23 @@ class Report:
     def warnings(self) -> Iterator[str]:
         """Yield what a human should know who migrates the guest."""
         for check in self.checks:
-            # Of a remote host the kernel is never known, which `check` says.
+            # Of a remote host the kernel is never known: no news.
             if check.name == _OTHERS or (
                 check.result == "unknown"
                 and not isinstance(check.error, exception.KernelUnknown)
             ):
                 yield check.detail
         yield from self.notes
+
+    @property
+    def kernels_unknown(self) -> tuple[str, ...]:
+        """Return the hosts whose kernel libvirt does not tell."""
+        errors = (check.error for check in self.checks)
+        return tuple(
+            error.host
+            for error in errors
+            if isinstance(error, exception.KernelUnknown)
+        )
 
     @property
     def target_mdevs(self) -> dict[str, str]:
@@ -262,6 +272,7 @@ class Outcome:
     :ivar last_seen: the last look at the job; None if there was none.
     :ivar step: the step that failed.
     :ivar timings: seconds spent in each step that began.
+    :ivar kernels_unknown: hosts whose kernel libvirt does not tell.
     """
 
     guest: str
@@ -277,3 +288,4 @@ class Outcome:
     step: Step | None = None
     warnings: list[str] = field(default_factory=list)
     timings: dict[Step, float] = field(default_factory=dict)
+    kernels_unknown: tuple[str, ...] = ()

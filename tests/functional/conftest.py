@@ -61,6 +61,7 @@ class World:
         self.source, self.destination = testing.two_hosts(
             [parent()], [parent()]
         )
+        self.kernel: str | None = "6.12.0-amd64"
         self.group = self.source.group
         self.here, self.there = self.source.uris[0], self.destination.uris[0]
         self.limits = LIMITS
@@ -103,7 +104,7 @@ class World:
         )
 
     def _open(self, uri: str) -> LibvirtHost:
-        return LibvirtHost(uri, kernel="6.12.0-amd64", opener=self._connect)
+        return LibvirtHost(uri, kernel=self.kernel, opener=self._connect)
 
     def _connect(self, uri: str) -> testing.SimulatedConnection:
         with libvirt_host.opening(uri):

@@ -35,6 +35,7 @@ KEYS = {
     "iterations",
     "limit_ms",
     "warnings",
+    "kernels_unknown",
     "steps",
     "error",
 }
