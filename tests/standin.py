@@ -132,6 +132,10 @@ class Guest:
         """Tell whether the guest is defined."""
         return self._domain.isPersistent()
 
+    def get_job_info(self) -> Any:
+        """Return some of what libvirt tells, as Nova does."""
+        return SimpleNamespace(type=self._domain.jobStats()["type"])
+
     def migrate_configure_max_downtime(self, mstime: int) -> None:
         """Limit the downtime."""
         self.calls.append(("downtime", {"mstime": mstime}))

@@ -8,6 +8,7 @@ which are the same from Nova 25 to 34; Nova itself is never imported.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from mdev_migrate.compute.promises import Promises
 from mdev_migrate.compute.providers import Providers
 from mdev_migrate.compute.target_claims import TargetClaims
 from mdev_migrate.core import claim_xml, guest_xml, precheck, transport
+from mdev_migrate.core.phases import Step
 from mdev_migrate.limits import Limits
 
 
@@ -94,12 +96,19 @@ class MdevCompute:
 
     @contextlib.contextmanager
     def refusals(
-        self, instance: Any, migration_uuid: str | None = None
+        self,
+        instance: Any,
+        migration_uuid: str | None = None,
+        *,
+        step: Step | None = None,
     ) -> Iterator[None]:
         """Make whatever goes wrong in an instance's pre-check a refusal.
 
         Anything else would put a guest that runs well into ERROR.
+
+        :param step: which step's time it takes; None for none.
         """
+        began = time.monotonic()
         told = MigrationLog(objects.instance_uuid(instance), migration_uuid)
         try:
             yield
@@ -114,6 +123,8 @@ class MdevCompute:
             raise self._refusal(
                 instance, f"host {self.host.name} could not check it: {error}"
             ) from error
+        if step is not None:
+            self.metrics.took(instance, step, time.monotonic() - began)
 
     def _refusal(self, instance: Any, reason: str) -> Exception:
         uuid = objects.instance_uuid(instance)

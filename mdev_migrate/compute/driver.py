@@ -18,6 +18,7 @@ from mdev_migrate.compute.compute import MdevCompute
 from mdev_migrate.compute.guest_wrapper import MonitoredGuest, OutgoingGuest
 from mdev_migrate.compute.holdings import HoldingsMixin
 from mdev_migrate.compute.shared_directory import SharedDirectoryMixin
+from mdev_migrate.core.phases import Step
 
 
 class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
@@ -79,7 +80,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         """Destination: say whether this host takes guests with mdevs."""
         wanted = self.mdev_compute.flavors.wants_mdevs(instance)
         if wanted:
-            with self.mdev_compute.refusals(instance):
+            with self.mdev_compute.refusals(instance, step=Step.CHECK):
                 self.mdev_compute.check_destination(instance)
         data = super().check_can_live_migrate_destination(
             context,
@@ -101,7 +102,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         block_device_info: Any = None,
     ) -> Any:
         """Source: refuse, or tell the type of each mdev."""
-        with self.mdev_compute.refusals(instance):
+        with self.mdev_compute.refusals(instance, step=Step.CHECK):
             types = self.mdev_compute.source_mdev_types(
                 instance, dest_check_data
             )
@@ -128,7 +129,9 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         Stands in for Nova's own step of that name (29 and later).
         """
         migration_uuid = objects.known(migration, "uuid")
-        with self.mdev_compute.refusals(instance, migration_uuid):
+        with self.mdev_compute.refusals(
+            instance, migration_uuid, step=Step.CLAIM
+        ):
             targets = self.mdev_compute.targets.claim(
                 instance, migrate_data, allocs, migration
             )
@@ -154,7 +157,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         """Destination: see that the target mdevs are ready."""
         if objects.has_mdevs(migrate_data):
             uuid = objects.migration_uuid(migrate_data)
-            with self.mdev_compute.refusals(instance, uuid):
+            with self.mdev_compute.refusals(instance, uuid, step=Step.PREPARE):
                 self.mdev_compute.targets.prepare(instance, migrate_data)
         return super().pre_live_migration(
             context,
@@ -200,11 +203,13 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
         code = self._leave_with_mdevs(
             instance, str(dest), migrate_data, guest, operate
         )
+        watched = self.mdev_monitored.get(str(instance.uuid))
         self.mdev_compute.metrics.left(
             instance,
             (objects.received_source_mdev_types(migrate_data) or {}).values(),
             time.monotonic() - began,
             code,
+            watched.device_bytes if watched else None,
         )
         return None
 
@@ -263,6 +268,7 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
                 self._mdev_downtime_factor(),
                 objects.migration_log(instance, migrate_data),
                 lambda: self.mdev_aborted.add(uuid),
+                measured=self.mdev_compute.metrics.wanted,
             )
             self.mdev_monitored[uuid] = monitored
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mdev_migrate import libvirt_errors
+from mdev_migrate import libvirt_errors, libvirt_jobs
 from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.core import guest_xml, transport
 
@@ -103,6 +103,8 @@ class MonitoredGuest(_Wrapper):
     :param told: logs what is not done to it.
     :param note_abort: notes that the guest is to stay, so that it is no
         failure if it does.
+    :param measured: somebody wants to know how much device state is sent.
+    :ivar device_bytes: that, as was seen last; None if libvirt did not say.
     """
 
     def __init__(
@@ -111,11 +113,15 @@ class MonitoredGuest(_Wrapper):
         downtime_factor: float,
         told: MigrationLog,
         note_abort: Callable[[], None],
+        *,
+        measured: bool = False,
     ) -> None:
         super().__init__(guest)
         self._downtime_factor = downtime_factor
         self._told = told
         self._note_abort = note_abort
+        self._measured = measured
+        self.device_bytes: int | None = None
         self._thread = threading.get_ident()
         self._aborted = False
         self._unknown = False
@@ -142,7 +148,18 @@ class MonitoredGuest(_Wrapper):
             self._unknown = True
             return _NoJob()
         self._unknown = False
+        if self._measured:
+            self._measure()
         return job
+
+    def _measure(self) -> None:
+        """See how much device state was sent: Nova leaves that out."""
+        try:
+            job = libvirt_jobs.read(self._guest._domain.jobStats())
+        except Exception:  # noqa: BLE001 - no migration is hurt by it
+            return
+        if job is not None and job.device_transferred is not None:
+            self.device_bytes = job.device_transferred
 
     def migrate_configure_max_downtime(self, mstime: int) -> None:
         """Limit the downtime to what Nova's step is for this guest."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of the live migrations that leave or reach a compute node.
 
-The source knows how one ended and what it took, the destination how long the
-guest stood still and what was sent: each writes what it knows, of the last
-migration of each instance, into a file of its own. That it cannot be written
-is said, and disturbs no migration.
+The source knows how one ended, what it took and how much device state it saw
+sent, the destination how long the guest stood still and what was sent; either
+knows how long its own part of the checks, of claiming and preparing took. Each
+writes what it knows, of the last migration of each instance, into a file of
+its own. That it cannot be written is said, and disturbs no migration.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from oslo_log import log
@@ -19,6 +21,7 @@ from oslo_log import log
 from mdev_migrate import exception, metrics
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.driver_host import DriverHost
+from mdev_migrate.core.phases import Step
 
 LOG = log.getLogger(__name__)
 
@@ -36,8 +39,29 @@ class MetricsFile:
         self._host = host
         self._path = path
         self._ended: dict[str, metrics.Ended] = {}
+        self._steps: dict[str, dict[str, float]] = {}
         self._lock = threading.Lock()
         self._complaint = ""
+
+    @property
+    def wanted(self) -> bool:
+        """Tell whether there is a file to write."""
+        return bool(self._path())
+
+    def took(self, instance: Any, step: Step, seconds: float) -> None:
+        """Keep what a step before a migration took here.
+
+        The check is the first, and begins anew.
+        """
+        if not self.wanted:
+            return
+        uuid = objects.instance_uuid(instance)
+        with self._lock:
+            known = self._steps.pop(uuid, {})
+            if step is Step.CHECK:
+                known = {}
+            self._steps[uuid] = {**known, step.value: seconds}
+            _forget(self._steps)
 
     def left(
         self,
@@ -45,11 +69,13 @@ class MetricsFile:
         mdev_types: Iterable[str],
         seconds: float,
         code: str = "",
+        device_bytes: int | None = None,
     ) -> None:
         """Note how a migration from here has ended.
 
         :param seconds: what libvirt's migration took.
         :param code: of why the guest stayed; empty if it has left.
+        :param device_bytes: of device state, as was seen last.
         """
         self._note(
             metrics.Ended(
@@ -59,13 +85,14 @@ class MetricsFile:
                 at=time.time(),
                 result="failed" if code else "migrated",
                 code=code,
-                steps={"migrate": seconds},
+                steps={Step.MIGRATE.value: seconds},
+                device_bytes=device_bytes,
             )
         )
 
     def arrived(self, instance: Any, mdev_types: Iterable[str]) -> None:
         """Note what libvirt tells of a migration to here."""
-        if not self._path():
+        if not self.wanted:
             return
         uuid = objects.instance_uuid(instance)
         try:
@@ -93,10 +120,11 @@ class MetricsFile:
         if not path:
             return
         with self._lock:
-            self._ended.pop(ended.instance_uuid, None)
-            self._ended[ended.instance_uuid] = ended
-            for uuid in list(self._ended)[:-_KEPT]:
-                del self._ended[uuid]
+            uuid = ended.instance_uuid
+            before = self._steps.pop(uuid, {})
+            self._ended.pop(uuid, None)
+            self._ended[uuid] = replace(ended, steps={**before, **ended.steps})
+            _forget(self._ended)
             self._write(path)
 
     def _write(self, path: str) -> None:
@@ -111,6 +139,12 @@ class MetricsFile:
                 {"complaint": complaint},
             )
         self._complaint = complaint
+
+
+def _forget(by_instance: dict[str, Any]) -> None:
+    """Forget those that are noted longest."""
+    for uuid in list(by_instance)[:-_KEPT]:
+        del by_instance[uuid]
 
 
 def _name_of(instance: Any) -> str:

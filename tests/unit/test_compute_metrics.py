@@ -71,6 +71,64 @@ def test_migrated(cloud, which, files):
     assert ("result", "migrated") not in destination
 
 
+def test_steps_before(cloud, which, files):
+    """Each end tells how long its part of the checks and of claiming took."""
+    _arrive(cloud, which)
+
+    source, destination = (
+        {step for name, step in _samples(path) if name == "step_seconds"}
+        for path in files
+    )
+    assert source == {"check", "migrate"}
+    assert destination == {"check", "claim", "prepare"}
+
+
+def test_steps_of_an_earlier_try(cloud, which, files):
+    """What a migration took that was rolled back is not told of the next."""
+    data = cloud.check(which)
+    cloud.prepare(which, data)
+    cloud.roll_back(which, data)
+
+    cloud.migrate(which, cloud.check(which))
+    cloud.arrive(which)
+
+    steps = {
+        step for name, step in _samples(files[1]) if name == "step_seconds"
+    }
+    assert steps == {"check", "claim"}
+
+
+def test_device_state(cloud, which, files):
+    """What libvirt tells Nova's monitor, which does not ask for it."""
+    monitored = cloud.source.mdev_monitored
+    data = cloud.check(which)
+    cloud.prepare(which, data)
+
+    def pace(step):
+        if (step.phase, step.guest) == ("load", which.uuid):
+            monitored[which.uuid].get_job_info()
+
+    def watched():
+        cloud.here.group.pace = pace
+        cloud.migrate(which, data)
+
+    cloud.source.during_monitor = watched
+    cloud.source._live_migration_monitor(
+        None,
+        which,
+        cloud.source._host.get_guest(which),
+        "there",
+        None,
+        None,
+        False,
+        data,
+        None,
+        None,
+    )
+
+    assert _samples(files[0])["device_bytes", ""].value == 2**20
+
+
 def test_failed(cloud, which, files):
     """A failure is told with a code; nothing has come."""
     error = testing.libvirt_error(libvirt.VIR_ERR_OPERATION_FAILED, "no")
@@ -109,6 +167,7 @@ def test_off(cloud, which):
 
     asked = [name for _, name in cloud.there.calls]
     assert "jobStats" not in asked
+    assert not cloud.source.mdev_compute.metrics.wanted
 
 
 def test_cannot_be_written(cloud, which, files, caplog):
