@@ -70,7 +70,8 @@ class _Bar(progress.Lines):
     def __init__(self, drawn: Progress, guest: str) -> None:
         super().__init__(guest, interval_s=0.0)
         self._drawn = drawn
-        self._name = output.one_line(guest)
+        width = drawn.console.width // 2 - _BAR
+        self._name = output.cut(output.one_line(guest), max(width, 1))
         self._task: TaskID | None = None
         with contextlib.suppress(OSError, ValueError):
             self._task = drawn.add_task(self._name, visible=False, figures="")
@@ -81,7 +82,8 @@ class _Bar(progress.Lines):
             return
         share = job_progress.share(job)
         words = progress.describe(job, elapsed_s)
-        room = self._drawn.console.width - len(self._name) - _BAR - _GAPS
+        room = self._drawn.console.width - _BAR - _GAPS
+        room -= output.columns(self._name)
         with contextlib.suppress(OSError, ValueError):
             self._drawn.update(
                 self._task,

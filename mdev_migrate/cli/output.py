@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import json
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +45,34 @@ def one_line(text: str) -> str:
         letter if letter.isprintable() else "?"
         for letter in _BREAKS.sub(" ", text).strip()
     )
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes.
+
+    >>> columns("web"), columns("\N{CJK RADICAL MOON}")
+    (3, 2)
+    """
+    return sum(map(_columns, text))
+
+
+def _columns(letter: str) -> int:
+    if unicodedata.combining(letter):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text, or the beginning of one that is too wide.
+
+    >>> cut("web", 3), cut("web-1", 4)
+    ('web', 'web\N{HORIZONTAL ELLIPSIS}')
+    """
+    if columns(text) <= width:
+        return text
+    ends = itertools.accumulate(map(_columns, text))
+    shown = sum(end < width for end in ends)
+    return f"{text[:shown]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def say(text: str) -> None:

@@ -170,8 +170,9 @@ class LiveLine(Lines):
 
     def show(self, parts: list[str]) -> None:
         """Rewrite the last line."""
-        begin = f"  {self._begin}"
-        room = shutil.get_terminal_size().columns - len(begin) - 1
+        width = shutil.get_terminal_size().columns - 1
+        begin = output.cut(f"  {self._begin}", width // 2)
+        room = width - output.columns(begin)
         _write(f"{_CLEAR_LINE}{begin}{fit(parts, max(room, 1))}")
         self._shown = True
 

@@ -12,6 +12,7 @@ import pathlib
 import re
 import signal
 import sys
+import unicodedata
 
 import libvirt
 import pytest
@@ -441,6 +442,32 @@ class TestBars:
         assert all(len(line) <= 60 for line in drawn)
         assert any(" %" in line for line in drawn), drawn
         assert "b: release: release the claim" in lines
+
+    @pytest.mark.parametrize("name", ["x" * 70, "\N{CJK RADICAL MOON}" * 40])
+    @pytest.mark.parametrize("parallel", ["1", "2"])
+    def test_long_name(
+        self,
+        hosts: Hosts,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        parallel: str,
+    ):
+        """It leaves room for how far it is, on a line that is rewritten."""
+        terminal = _on_terminal(monkeypatch)
+        hosts.world.source.required_downtime_ms = 1000
+        hosts.add_guest(name, "mtty-1")
+
+        hosts.drain("--parallel-guests", parallel)
+
+        told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+        drawn = [
+            line for line in re.split(r"[\r\n]+", told) if "100 %" in line
+        ]
+        wide = 2 if unicodedata.east_asian_width(name[0]) == "W" else 1
+        assert drawn
+        for line in drawn:
+            assert line.strip().startswith(name[:5])
+            assert len(line) + (wide - 1) * line.count(name[0]) <= 60
 
     def test_not_installed(
         self, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
