@@ -33,6 +33,7 @@
     |   |-- TargetMdevGone
     |   |-- MigrationFailed
     |   |   |-- MigrationDenied, TargetMdevTaken, DefinitionNotMoved
+    |   |   |-- GuestRestarted
     |   |-- MigrationAborted, GuestNotOnTargets, GuestLost, GuestStopped
     |   |-- GuestStartedMeanwhile, DefinitionChanged
     |   |-- OutcomeUnknown       not rolled back, on purpose
@@ -51,6 +52,8 @@ stable for scripts and ``hint`` says what to do about it.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -1412,7 +1415,10 @@ class DefinitionChanged(MigrationError):
 
 @dataclass(eq=False)
 class GuestLost(MigrationError):
-    """The guest is active on neither host, and why is not known."""
+    """The guest is active on neither host, and why is not known.
+
+    :ivar moved: the source says that it was migrated away.
+    """
 
     code = "guest-lost"
     hint = (
@@ -1425,6 +1431,18 @@ class GuestLost(MigrationError):
 
     guest: str
     reason: str
+    moved: bool = False
+
+    def __post_init__(self) -> None:
+        """Send nobody to a definition that a guest has left behind."""
+        super().__post_init__()
+        if self.moved:
+            self.hint = (
+                "do not start it on either host: somebody else migrated it "
+                "to a third host, and there it runs, unless it has ended "
+                "since. 'virsh list --all' on your other hosts tells where. "
+                "What was prepared for it is undone"
+            )
 
     def __str__(self) -> str:
         return f"guest {self.guest} runs on neither host: {self.reason}"
@@ -1469,24 +1487,60 @@ class GuestStopped(MigrationError):
 
 
 @dataclass(eq=False)
+class GuestRestarted(MigrationFailed):
+    """The guest ended during its migration, and was started anew."""
+
+    code = "guest-restarted"
+    stays = "the guest runs on the source"
+    hint = (
+        "it runs on the source, and what was prepared for it is undone: "
+        "migrate it again, at a time when nobody restarts it"
+    )
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: was stopped and started anew on "
+            f"{self.source} while it was being migrated to "
+            f"{self.destination}, and runs there: {self.reason}"
+        )
+
+
+@dataclass(eq=False)
 class OutcomeUnknown(MigrationError):
     """It is not known where the guest runs, so nothing was undone."""
 
     code = "outcome-unknown"
     hint = (
-        "start it on no host until you know where it is: started twice it "
-        "ruins its disks. If it runs it goes on: nothing was undone, and its "
-        "target mdevs are kept for it. 'virsh domstate' on both hosts tells "
-        "where it is; when both can be reached, 'mdev-migrate recover' clears "
-        "up"
+        "start, resume or destroy it on no host until you know where it runs: "
+        "run twice it ruins its disks. It goes on by itself: nothing was "
+        "undone, and its target mdevs are kept for it. Ask first the host "
+        "that answers: 'virsh -c HOST domstate --reason GUEST'. 'running': it "
+        "is there. 'paused (migrating)': it may run on the other. When both "
+        "hosts answer, 'mdev-migrate -c DESTINATION recover --source SOURCE' "
+        "finds it and clears up"
     )
 
     guest: str
     reason: str
+    source: str
+    destination: str
+
+    def __post_init__(self) -> None:
+        """Name in the hint what is to be asked."""
+        super().__post_init__()
+        names = {
+            "GUEST": self.guest,
+            "SOURCE": self.source,
+            "DESTINATION": self.destination,
+        }
+        self.hint = re.sub(
+            "|".join(names), lambda it: shlex.quote(names[it[0]]), self.hint
+        )
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest}: it is not known yet how its migration ends: "
+            f"guest {self.guest} runs on {self.source} or on "
+            f"{self.destination}, which of them is not known yet: "
             f"{self.reason}"
         )
 
@@ -1497,14 +1551,15 @@ class DefinitionUnknown(OutcomeUnknown):
     code = "definition-unknown"
     hint = (
         "the guest was off; start it on no host until you know which has it. "
-        "'virsh list --all' on both hosts tells; what its definition names "
-        "there is kept for it. If both have it, undefine it on one"
+        "'virsh -c SOURCE list --all' and 'virsh -c DESTINATION list --all' "
+        "tell; what its definition names there is kept for it. If both have "
+        "it, undefine it on one"
     )
 
     def __str__(self) -> str:
         return (
             f"guest {self.guest}: it is not known yet which host has its "
-            f"definition: {self.reason}"
+            f"definition, {self.source} or {self.destination}: {self.reason}"
         )
 
 

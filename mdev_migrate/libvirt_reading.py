@@ -428,6 +428,7 @@ def _read_guest(domain: Any, facts: _Facts | model.Guest) -> model.Guest:
         stopped=stopped,
         held_up=held_up,
         hides=max(map(guest_xml.hides_mdevs, facts.texts)),
+        number=domain.ID() if facts.active else None,
     )
 
 

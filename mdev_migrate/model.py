@@ -228,6 +228,8 @@ class Guest:
         names them.
     :ivar hides: where it may be given others, which nobody sees, in words as
         "in a file"; empty if it cannot.
+    :ivar number: of an active one, as ``virsh list`` shows it: another after
+        each start; None if nobody was asked.
     """
 
     name: str
@@ -240,6 +242,7 @@ class Guest:
     stopped: str = field(default="", compare=False)
     held_up: str = field(default="", compare=False)
     hides: str = ""
+    number: int | None = field(default=None, compare=False)
 
 
 #: What a host lists.

@@ -309,9 +309,22 @@ _WHERE = {
         "it runs on the source, and is defined on the destination alone"
     ),
     exception.GuestLost.code: "it runs on neither host",
+    exception.GuestRestarted.code: (
+        "it runs on the source, all else was undone"
+    ),
     exception.GuestStopped.code: (
         "it was stopped on the source, all else was undone"
     ),
+}
+
+
+#: Where a guest is that has left the source, by what became of it.
+_ARRIVED = {
+    "": "it left the source: look at it on the destination",
+    "changed": "it runs on the destination",
+    "off": "it is shut off on the destination",
+    "forgotten": "it ended on the destination",
+    "gone": "it left the source, and the destination does not know it",
 }
 
 
@@ -319,6 +332,8 @@ def whereabouts(outcome: Outcome) -> str:
     """Return where the guest is after a migration that did not go well."""
     if outcome.error is not None and outcome.error.code in _WHERE:
         return _WHERE[outcome.error.code]
+    if isinstance(outcome.error, exception.GuestNotOnTargets):
+        return _ARRIVED[outcome.error.fate]
     targets = phases.TARGETS[outcome.step or phases.Step.CONNECT]
     if targets is phases.Targets.NOTHING:
         return "nothing was changed on either host"

@@ -401,11 +401,17 @@ class Migration:
             return errors.failed("migration was interrupted by a restart")
         if self._peer is not None and self._is_cut_off(self._peer):
             return errors.failed("Lost connection to destination host")
-        if not self._source.guests.engine.is_active(self._guest):
+        if not self._goes_on():
             return errors.failed("domain is not running")
         if self._targets and not self._arriving():
             return errors.failed("domain is no longer running")
         return None
+
+    def _goes_on(self) -> bool:
+        """Tell whether the guest is the process that the job began with."""
+        guests = self._source.guests
+        active = guests.engine.is_active(self._guest)
+        return active and guests.state(self._guest) is self._state
 
     def _arriving(self) -> bool:
         peer = self._peer

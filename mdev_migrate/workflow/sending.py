@@ -114,6 +114,10 @@ class Sending:
         )
         if isinstance(job.error, exception.AccessDenied):
             return exception.MigrationDenied(*facts)
+        if whereabouts.ended_on_the_way(
+            str(reason)
+        ) and settling.was_restarted(self._source, self._guest):
+            return exception.GuestRestarted(*facts)
         taken = claim_life.named_as_taken(str(reason), self._targets)
         if taken and not job.begun:
             return exception.TargetMdevTaken(*facts, taken)

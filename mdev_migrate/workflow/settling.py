@@ -94,7 +94,8 @@ def explain_loss(
             find(host, guest.instance_uuid) for host in (source, destination)
         )
     except exception.MdevMigrateError as error:
-        return exception.GuestLost(guest.name, f"{error}; {why}")
+        again = f"so it was found, and when asked again: {error}"
+        return exception.GuestLost(guest.name, f"{again}; {why}")
     if here is not None and whereabouts.ended_here(here):
         return exception.GuestStopped(guest.name, source.uri, here.stopped)
     if here is None and whereabouts.ended_on_the_way(reason):
@@ -105,7 +106,22 @@ def explain_loss(
         whereabouts.describe(found, host.uri)
         for found, host in ((here, source), (there, destination))
     ]
-    return exception.GuestLost(guest.name, "; ".join((*said, why)))
+    return exception.GuestLost(
+        guest.name,
+        "; ".join((*said, why)),
+        moved=here is not None and here.stopped == model.MIGRATED_AWAY,
+    )
+
+
+def was_restarted(source: Host, guest: model.Guest) -> bool:
+    """Tell whether a guest on the source is another process than before.
+
+    :param guest: as it was before.
+    """
+    now = None
+    with contextlib.suppress(exception.MdevMigrateError):
+        now = find(source, guest.instance_uuid)
+    return now is not None and now.active and now.number != guest.number
 
 
 def refuse_lost(
@@ -154,7 +170,7 @@ def find_out(  # noqa: PLR0913 - how, by name
         answered = doubt == 0
         try:
             found = tell(source, destination, instance_uuid, answered=answered)
-            reason = f"when asked last, it {found.value}"
+            reason = f"asked last, they said that it {found.value}"
         except exception.MdevMigrateError as error:
             found, reason = None, str(error)
         if found is not seen:
@@ -166,7 +182,9 @@ def find_out(  # noqa: PLR0913 - how, by name
             with contextlib.suppress(exception.MdevMigrateError):
                 source.abort(instance_uuid)
         if math.isinf(doubtful) and time.monotonic() > deadline:
-            raise exception.OutcomeUnknown(name, reason)
+            raise exception.OutcomeUnknown(
+                name, reason, source.uri, destination.uri
+            )
         time.sleep(limits.poll_s)
 
 

@@ -194,14 +194,17 @@ class DefinitionMove:
             )
         except exception.MdevMigrateError as unknown:
             raise exception.DefinitionUnknown(
-                guest.name, str(unknown)
+                guest.name, str(unknown), self._source.uri, self._there.uri
             ) from error
         if there is not None and (here is None or not here.persistent):
             self._warn(f"the definition arrived in spite of: {error}")
             return
         if here is None:
             raise exception.DefinitionUnknown(
-                guest.name, f"neither has it any more, after: {error}"
+                guest.name,
+                f"neither has it any more, after: {error}",
+                self._source.uri,
+                self._there.uri,
             ) from error
         precheck.check_off(here, self._source.uri)
         raise exception.DefinitionNotMoved(

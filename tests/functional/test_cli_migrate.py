@@ -267,6 +267,11 @@ class TestNotMigrated:
 
         assert answer.code == 3
         assert "code: outcome-unknown\n" in answer.err
+        assert f"runs on {world.here} or on {world.there}" in answer.err
+        assert (
+            f"'mdev-migrate -c {world.there} recover --source {world.here}'"
+        ) in answer.err
+        assert "'virsh -c HOST domstate --reason vm'" in answer.err
         assert "where it runs is not known, so nothing was undone" in (
             answer.err
         )
@@ -314,9 +319,7 @@ class TestNotMigrated:
 
         assert answer.code == 1
         assert "code: guest-not-on-targets\n" in answer.err
-        assert "; it left the source: look at it on the destination" in (
-            answer.err
-        )
+        assert "; it is shut off on the destination\n" in answer.err
 
 
 @pytest.fixture

@@ -145,7 +145,8 @@ def test_moved_away_by_somebody_who_kept_its_definition():
 
     assert isinstance(outcome.error, exception.GuestLost)
     assert "is shut off: it was migrated away" in _text(outcome)
-    assert "look for it" in _text(outcome)
+    assert "third host" in _text(outcome)
+    assert "start it where it is defined" not in _text(outcome)
 
 
 class _At(scenes.Silent):
@@ -181,7 +182,7 @@ def test_moved_away_before_it_is_sent():
 
     assert isinstance(outcome.error, exception.GuestLost)
     assert "is shut off: it was migrated away" in _text(outcome)
-    assert "look for it" in _text(outcome)
+    assert "third host" in _text(outcome)
     assert (scene.claims(), scene.where()) == ((), ["host-c"])
 
 
@@ -217,20 +218,33 @@ def test_stopped_before_it_is_sent(step, persistent, act, kind):
     assert (scene.claims(), scene.there.mdevs()) == ((), {})
 
 
-@pytest.mark.parametrize("phase", PHASES)
+def _restart(scene: scenes.Scene) -> None:
+    _stop(scene)
+    scene.here.open().lookupByName("vm").create()
+
+
+@pytest.mark.parametrize("phase", PHASES[1:])
 def test_started_again(phase):
-    """It is the same guest, and another process: it stays, or comes whole."""
+    """It is another process, which stays, and runs: so it is said."""
     scene = scenes.Scene(["mtty-1"])
 
-    def restart() -> None:
-        _stop(scene)
-        scene.here.open().lookupByName("vm").create()
+    outcome = _migrate_and(scene, lambda: _restart(scene), phase)
 
-    outcome = _migrate_and(scene, restart, phase)
-
-    assert outcome.result in {"migrated", "failed"}
-    assert len(scene.where()) == 1
+    assert isinstance(outcome.error, exception.GuestRestarted)
+    assert "started anew on qemu+tls://host-a" in _text(outcome)
+    assert "runs there" in _text(outcome)
+    assert scene.where() == ["host-a"]
     assert (scene.claims(), scene.group.violations()) == ((), [])
+
+
+@pytest.mark.parametrize("step", ["plan", "claim", "create", "prepare"])
+def test_started_again_before_it_is_sent(step):
+    """Then that process is what is sent."""
+    scene = scenes.Scene(["mtty-1"])
+
+    outcome = scene.migrate(observer=_At(step, lambda: _restart(scene)))
+
+    assert (outcome.result, scene.where()) == ("migrated", ["host-b"])
 
 
 def _end_there(scene: scenes.Scene) -> None:

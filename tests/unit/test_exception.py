@@ -50,7 +50,7 @@ FACTS = {
     "move": "fly",
 }
 #: Facts that an error's text need not show.
-UNSHOWN = {"operation", "number", "host_uuid", "defined", "fate"}
+UNSHOWN = {"operation", "number", "host_uuid", "defined", "fate", "moved"}
 
 
 def _subclasses(kind):
