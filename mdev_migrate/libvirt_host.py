@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import queue
 import re
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -34,6 +36,8 @@ from mdev_migrate.libvirt_errors import (
     reason_of,
 )
 from mdev_migrate.libvirt_reading import Reading, naming
+
+LOG = logging.getLogger(__name__)
 
 #: An open connection, or what behaves like one (mdev_migrate.testing).
 Connection = Any
@@ -271,6 +275,7 @@ class LibvirtHost:
     @contextlib.contextmanager
     def _calling(self, operation: str) -> Iterator[None]:
         """Translate libvirt's errors of the block to ours."""
+        began = time.monotonic()
         try:
             yield
         except libvirt.libvirtError as error:
@@ -279,6 +284,15 @@ class LibvirtHost:
                 raise exception.HostUnreachable(self._uri, reason) from error
             host = self.__dict__.get("name", self._uri)
             raise failure(host, operation, error) from error
+        finally:
+            LOG.debug(
+                "%(uri)s: %(operation)s: %(seconds).3f s",
+                {
+                    "uri": self._uri,
+                    "operation": operation,
+                    "seconds": time.monotonic() - began,
+                },
+            )
 
     @contextlib.contextmanager
     def _lending(self, operation: str) -> Iterator[Connection]:

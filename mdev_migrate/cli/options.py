@@ -141,7 +141,8 @@ def shared(command: Decorated) -> Decorated:
             "-v",
             "--verbose",
             is_flag=True,
-            help="Tell more on stderr: log messages, seconds of each step.",
+            help="Tell more: what libvirt is asked, on stderr, and the "
+            "seconds of each step.",
         ),
         click.option(
             "--state-dir",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 import time
@@ -127,12 +126,29 @@ class _Opening:
         return self._host
 
 
-@functools.cache
-def _show_log() -> None:
-    """Show our log on stderr, and no other library's. Once."""
+class _Stderr(logging.Handler):
+    """Shows a log on stderr, whatever that is by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line, if somebody can read it."""
+        output.say(output.one_line(record.getMessage()))
+
+
+def _show_log() -> Callable[[], None]:
+    """Show our log on stderr, and no other library's.
+
+    :returns: what ends that.
+    """
     ours = logging.getLogger("mdev_migrate")
+    handler, level = _Stderr(), ours.level
     ours.setLevel(logging.DEBUG)
-    ours.addHandler(logging.StreamHandler())
+    ours.addHandler(handler)
+
+    def end() -> None:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+
+    return end
 
 
 class Session:
@@ -151,14 +167,15 @@ class Session:
         self._lines_end: Callable[[], None] | None = None
         self._lost = 0
         self.began = time.monotonic()
-        if settings.verbose:
-            _show_log()
 
     @classmethod
     def of(cls, context: click.Context) -> Session:
         """Return the session of a call."""
         environment = context.find_object(Environment) or Environment()
-        return cls(options.settings_of(context), environment)
+        settings = options.settings_of(context)
+        if settings.verbose:
+            context.call_on_close(_show_log())
+        return cls(settings, environment)
 
     @contextlib.contextmanager
     def _opened(

@@ -2,6 +2,8 @@
 """Does no command wait for ever, or in silence?"""
 
 import logging
+import pathlib
+import sys
 import threading
 import time
 from typing import Any
@@ -350,9 +352,33 @@ def test_somebody_was_faster(world: World):
 
 
 def test_verbose_is_our_log(world: World):
-    """No other library's log is shown."""
-    world.run("types", "-v")
+    """Each call of libvirt's is told, by this command alone."""
+    other = logging.getLogger("another.library")
 
-    assert logging.getLogger("mdev_migrate").level == logging.DEBUG
-    assert logging.getLogger().level != logging.DEBUG
-    assert not logging.getLogger("another.library").isEnabledFor(logging.DEBUG)
+    def chatter(_link, call):
+        other.debug("chatter")
+        return call()
+
+    world.group.faults.on("listAllDevices", chatter)
+
+    answer = world.run("types", "-v", "--json")
+    quiet = world.run("types", "--json")
+
+    assert answer.json == quiet.json
+    assert f"{world.here}: virConnectListAllNodeDevices: " in answer.err
+    assert "chatter" not in answer.err
+    assert not quiet.err
+
+
+def test_verbose_with_nobody_to_read_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """A log that cannot be written keeps no guest from moving."""
+    world.add_guest()
+    with pathlib.Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+
+        answer = world.run("migrate", "vm", "--to", world.there, "-v")
+        monkeypatch.undo()
+
+    assert answer.code == 0
