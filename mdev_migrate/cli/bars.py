@@ -9,6 +9,7 @@ installed, or stderr is no terminal, lines serve.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -25,14 +26,21 @@ _BAR, _GAPS = 10, 3
 
 
 @contextlib.contextmanager
-def tellers(several: bool) -> Iterator[Callable[[str], progress.Lines]]:
+def tellers(
+    *, several: bool, logged: bool
+) -> Iterator[Callable[[str], progress.Lines]]:
     """Lend what returns, by a guest's name, who tells how that goes.
 
     :param several: guests move at once.
+    :param logged: a log is shown between the lines.
     """
     if not several:
-        yield progress.teller
-    elif not progress.is_terminal() or not importlib.util.find_spec("rich"):
+        yield functools.partial(progress.teller, logged=logged)
+    elif (
+        logged
+        or not progress.is_terminal()
+        or not importlib.util.find_spec("rich")
+    ):
         yield progress.Lines
     else:
         with _drawn() as drawn:

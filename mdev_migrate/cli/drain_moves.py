@@ -54,7 +54,10 @@ class Moves:
         """
         with (
             signals.draining(output.say) as (finish, abort),
-            bars.tellers(parallel > 1 and not self._quiet) as teller,
+            bars.tellers(
+                several=parallel > 1 and not self._quiet,
+                logged=self._session.settings.verbose,
+            ) as teller,
         ):
 
             def move(leaving: Leaving, to: str) -> Outcome:

@@ -153,7 +153,7 @@ def _migrate(
 ) -> Moved:
     """Migrate a guest, telling how it goes."""
     settings = session.settings
-    lines = progress.teller()
+    lines = progress.teller(logged=settings.verbose)
     quiet = settings.as_json and not settings.verbose
     observer = Several([*([] if quiet else [lines]), *others])
     try:

@@ -200,6 +200,11 @@ def is_terminal() -> bool:
     )
 
 
-def teller(guest: str = "") -> Lines:
-    """Return what suits stderr."""
-    return LiveLine(guest) if is_terminal() else Lines(guest)
+def teller(guest: str = "", *, logged: bool = False) -> Lines:
+    """Return what suits stderr.
+
+    :param logged: a log is shown there, too: a line that is rewritten would
+        get its lines' ends.
+    """
+    live = is_terminal() and not logged
+    return LiveLine(guest) if live else Lines(guest)

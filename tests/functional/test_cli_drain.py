@@ -469,6 +469,20 @@ class TestBars:
             assert line.strip().startswith(name[:5])
             assert len(line) + (wide - 1) * line.count(name[0]) <= 60
 
+    @pytest.mark.parametrize("parallel", ["1", "2"])
+    def test_log(
+        self, hosts: Hosts, monkeypatch: pytest.MonkeyPatch, parallel: str
+    ):
+        """Beside a log nothing is rewritten: each line stands by itself."""
+        terminal = _on_terminal(monkeypatch)
+        hosts.world.source.required_downtime_ms = 1000
+        hosts.add_guest("a", "mtty-1")
+
+        hosts.drain("--parallel-guests", parallel, "-v")
+
+        assert "virDomainMigrateToURI3: " in terminal.getvalue()
+        assert "\r" not in terminal.getvalue()
+
     def test_not_installed(
         self, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
     ):
