@@ -54,8 +54,10 @@ class HoldingsMixin(_Driver):  # type: ignore[misc]
         # Nova's own class sets it before there are any promises.
         if hasattr(self, "mdev_compute"):
             view = self.mdev_compute.promises.view
+            # What is given may be the view itself, as by "|=".
+            now = dict(claimed)
             view.clear()
-            view.update(claimed)
+            view.update(now)
 
     def _stock_allocate_mdevs(self) -> Any:
         """Return the driver's own ``_allocate_mdevs``, not ours."""

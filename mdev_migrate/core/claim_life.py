@@ -22,7 +22,8 @@ from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.model import Step
 
 #: The steps of a claim, in order: it may still give way; it stands; its
-#: mdevs are there, which a command does not write; the guest may be sent.
+#: mdevs are there, which a command writes before it moves the definition of
+#: a guest that is off; the guest may be sent.
 STEPS = (Step.CLAIM, Step.CREATE, Step.PREPARE, Step.MIGRATE)
 
 

@@ -78,7 +78,8 @@ class KeptClaim:
             further = claim_life.advanced(self.claim, step)
             further = replace(further, beat=time.time())
             self._host.claims.write(further)
-            if claim_life.may_be_sent(step):
+            if step is not Step.CREATE:
+                # Others are told next, or the guest is sent.
                 self._host.claims.confirm(further)
             self.claim = further
 

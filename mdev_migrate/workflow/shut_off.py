@@ -117,7 +117,7 @@ class DefinitionMove:
             self._outcome.target_mdevs = targets
             end = End.UNDO
             try:
-                self._move(report, kept.claim, targets)
+                self._move(report, kept, targets)
                 end = End.HAND_OVER
                 self._verify(report, kept.claim, targets)
             finally:
@@ -142,7 +142,7 @@ class DefinitionMove:
         return report
 
     def _move(
-        self, report: Report, claim: model.Claim, targets: dict[str, str]
+        self, report: Report, kept: KeptClaim, targets: dict[str, str]
     ) -> None:
         self._enter(Step.PREPARE)
         guest = report.guest
@@ -155,11 +155,13 @@ class DefinitionMove:
         document = report.rewritten(
             self._source.inactive_xml(guest.instance_uuid, secure=True),
             report.inactive_mdevs(targets),
-            [target.mdev for target in claim.targets if target.created],
+            [target.mdev for target in kept.claim.targets if target.created],
         )
         precheck.check_off(
             self._source.find_guest(guest.instance_uuid), report.source
         )
+        # No further: a guest that is off is not looked for among those active.
+        kept.advance(Step.PREPARE)
         self._enter(Step.MIGRATE)
         try:
             self._source.migrate(

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import libvirt
 import pytest
 
 from mdev_migrate import exception, testing
 from mdev_migrate.limits import Limits
-from mdev_migrate.workflow import Outcome
+from mdev_migrate.workflow import Outcome, Recovery
 from mdev_migrate.workflow.shut_off import DefinitionMove
 from mdev_migrate.workflow.values import Options
 from tests import builders, scenes
@@ -18,9 +18,9 @@ from tests import builders, scenes
 OTHER = 0xC00
 
 
-def _scene() -> scenes.Scene:
+def _scene(spare_types: Iterable[str] = ()) -> scenes.Scene:
     """Return a guest that is off."""
-    scene = scenes.Scene(["mtty-1"])
+    scene = scenes.Scene(["mtty-1"], spare_types)
     scene.here.open().lookupByName("vm").destroy()
     return scene
 
@@ -110,6 +110,28 @@ def test_started_before_it_could_move():
     assert "try again" in _text(outcome)
     assert (scene.where(), scene.claims()) == (["host-a"], ())
     assert scene.there.mdevs() == {}
+
+
+@pytest.mark.parametrize("spares", [0, 1])
+def test_the_claim_was_ended_meanwhile(spares):
+    """It stays: what it was to have may be gone, or another's by then."""
+    scene = _scene(["mtty-1"] * spares)
+
+    def recover(_link: object, call: Callable[[], object]) -> object:
+        # Its owner, who is not heard for long, lives after all.
+        for claim in scene.claims():
+            scene.host(scene.there).claims.close(claim)
+            Recovery(scene.destination(), [scene.host(scene.here)]).run()
+        return call()
+
+    scene.group.faults.on("autostart", recover, host="host-a")
+
+    outcome = _move(scene)
+
+    assert isinstance(outcome.error, exception.ClaimLost)
+    assert scene.here.open().lookupByName("vm").isPersistent()
+    assert (scene.claims(), len(scene.there.mdevs())) == ((), spares)
+    assert _move(scene).result == "migrated"
 
 
 def test_other_mdevs_meanwhile():

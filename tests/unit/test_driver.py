@@ -279,6 +279,16 @@ class TestClaimedMdevs:
 
         assert found == {"mdev": other, self.target: standin.instance().uuid}
 
+    def test_put_in_beside(self, cloud, claimed):
+        """What was there stays, though the same dict is set again."""
+        other = builders.instance(9)
+        cloud.destination.instance_claimed_mdevs |= {other: ["mdev"]}
+
+        assert cloud.destination.instance_claimed_mdevs == {
+            standin.instance().uuid: [self.target],
+            other: ["mdev"],
+        }
+
     def test_hidden(self, cloud, claimed):
         """A guest is not rebuilt with what was claimed for it."""
         which = standin.instance()
