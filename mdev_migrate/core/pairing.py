@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
@@ -24,9 +25,39 @@ def serves(target: model.Mdev, wanted: model.WantedMdev) -> bool:
         and wanted.target in (None, target.uuid, target.parent)
         and (
             wanted.attributes is None
-            or sorted(target.attributes) == sorted(wanted.attributes)
+            or _meant(target.attributes) == _meant(wanted.attributes)
         )
     )
+
+
+#: Attributes of vfio-ap that take a number, and how the kernel reads one:
+#: kstrtoul() with base 0 in drivers/s390/crypto/vfio_ap_ops.c, where 0x begins
+#: a hexadecimal and another 0 an octal number.
+_NUMBERS = {
+    f"{deed}_{what}"
+    for deed in ("assign", "unassign")
+    for what in ("adapter", "domain", "control_domain")
+}
+_BASES = (
+    (re.compile("0x[0-9a-f]+", re.IGNORECASE), 16),
+    (re.compile("0[0-7]*"), 8),
+    (re.compile("[1-9][0-9]*"), 10),
+)
+
+
+def _meant(attributes: model.Attributes) -> list[tuple[str, str]]:
+    """Return attributes in one order, and equal numbers in one spelling."""
+    return sorted(
+        (name, _spelt(value) if name in _NUMBERS else value)
+        for name, value in attributes
+    )
+
+
+def _spelt(value: str) -> str:
+    for spelling, base in _BASES:
+        if spelling.fullmatch(value):
+            return f"{int(value, base)}"
+    return value
 
 
 #: The rank of what is furthest from surviving a reboot as its source did.

@@ -248,3 +248,30 @@ def test_enough_of_every_kind_is_enough(wanted, targets):
     pairs = _pair(wanted, targets)
 
     assert (pairs is not None) == (needed <= found)
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other", "same"),
+    [
+        ("assign_adapter", "5", "0x5", True),
+        ("assign_adapter", "0x05", "0X5", True),
+        ("assign_domain", "0xAB", "0xab", True),
+        ("assign_domain", "171", "0xab", True),
+        ("assign_control_domain", "0", "0x0", True),
+        # An octal number, as the kernel reads it.
+        ("assign_adapter", "010", "8", True),
+        ("assign_adapter", "010", "10", False),
+        # The kernel refuses these: they are no numbers.
+        ("assign_adapter", "08", "8", False),
+        ("assign_adapter", "-5", "5", False),
+        ("assign_adapter", "\u0665", "5", False),
+        # What other attributes say is the driver's to know.
+        ("frame_rate", "0x5", "5", False),
+    ],
+)
+def test_numbers_of_vfio_ap(name, one, other, same):
+    """They are the same however they are spelt; nothing else is."""
+    target = builders.mdev(11, attributes=((name, one),))
+    want = builders.want(1, attributes=((name, other),))
+
+    assert pairing.serves(target, want) == same
