@@ -1226,10 +1226,8 @@ class MigrationFailed(MigrationError):
     def __post_init__(self) -> None:
         """Hint at what to do about the reason, if it is known."""
         super().__post_init__()
-        found = hints.find(
-            hints.JOURNEYS,
-            self.reason,
-            *(self.guest, self.source, self.destination),
+        found = hints.of_failure(
+            self.reason, self.guest, self.source, self.destination
         )
         if found is not None:
             self.hint = f"{self.stays}; {found}"
@@ -1501,7 +1499,7 @@ class GuestRestarted(MigrationFailed):
         return (
             f"guest {self.guest}: was stopped and started anew on "
             f"{self.source} while it was being migrated to "
-            f"{self.destination}, and runs there: {self.reason}"
+            f"{self.destination}; it stays on {self.source}: {self.reason}"
         )
 
 
@@ -1539,9 +1537,8 @@ class OutcomeUnknown(MigrationError):
 
     def __str__(self) -> str:
         return (
-            f"guest {self.guest} runs on {self.source} or on "
-            f"{self.destination}, which of them is not known yet: "
-            f"{self.reason}"
+            f"guest {self.guest} may run on {self.source} or on "
+            f"{self.destination}, which is not known yet: {self.reason}"
         )
 
 

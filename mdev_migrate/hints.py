@@ -120,9 +120,16 @@ BLOCKERS: Sequence[Hint] = (
         "it belongs to: 'virsh checkpoint-list' names those",
     ),
     Hint(
-        r"snapshot|checkpoint",
-        "delete the guest's snapshots and checkpoints: 'virsh snapshot-list' "
-        "names them, --metadata deletes only what libvirt knows of them",
+        r"snapshot",
+        "delete the guest's snapshots: 'virsh snapshot-list' names them, "
+        "--metadata deletes only what libvirt knows of them. That is written "
+        "with the mdevs of the source: taken along ('virsh snapshot-create "
+        "--redefine') it must name those of the destination",
+    ),
+    Hint(
+        r"checkpoint",
+        "delete the guest's checkpoints: 'virsh checkpoint-list' names them, "
+        "--metadata deletes only what libvirt knows of them",
     ),
     Hint(
         r"block ?job|backup",
@@ -362,6 +369,24 @@ def find(known: Sequence[Hint], reason: str, *names: str) -> str | None:
         if re.search(hint.words, text):
             return hint.text
     return None
+
+
+def of_failure(reason: str, *names: str) -> str | None:
+    """Return what to do about a migration that libvirt has not made.
+
+    Mostly a host is not reached. What blocks a migration is told as that,
+    also if it has come up since it was asked for, or nobody could ask.
+    """
+    found = find(JOURNEYS, reason, *names)
+    if found is None and _BLOCKED.search(reason):
+        found = find_all(BLOCKERS, reason, *names)
+    return found
+
+
+_BLOCKED = re.compile(
+    "cannot migrate (a |this )?domain|domain has |migration (of|with) ",
+    re.IGNORECASE,
+)
 
 
 def find_all(known: Sequence[Hint], reasons: str, *names: str) -> str | None:

@@ -267,7 +267,7 @@ class TestNotMigrated:
 
         assert answer.code == 3
         assert "code: outcome-unknown\n" in answer.err
-        assert f"runs on {world.here} or on {world.there}" in answer.err
+        assert f"may run on {world.here} or on {world.there}" in answer.err
         assert (
             f"'mdev-migrate -c {world.there} recover --source {world.here}'"
         ) in answer.err

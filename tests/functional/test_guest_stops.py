@@ -232,7 +232,7 @@ def test_started_again(phase):
 
     assert isinstance(outcome.error, exception.GuestRestarted)
     assert "started anew on qemu+tls://host-a" in _text(outcome)
-    assert "runs there" in _text(outcome)
+    assert "it stays on qemu+tls://host-a" in _text(outcome)
     assert scene.where() == ["host-a"]
     assert (scene.claims(), scene.group.violations()) == ((), [])
 

@@ -22,7 +22,7 @@ BLOCKERS = {
     "guest using mount_tag 'srv'": "folder",
     "virgl is not yet migratable": "3D",
     "cannot migrate domain with 3 snapshots": "snapshot",
-    "cannot migrate domain with 1 checkpoints": "snapshot",
+    "cannot migrate domain with 1 checkpoints": "checkpoint-list",
     "domain has active block job": "blockjob",
     "cannot migrate domain with I/O error": "domblkerror",
     "another migration job is already running for domain": "domjobinfo",
@@ -333,6 +333,41 @@ def test_journey(kind, reason, about):
 
     assert about in hint
     assert "still runs on the source" in hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "about"),
+    [
+        ("cannot migrate domain with 3 snapshots", "snapshot-list"),
+        ("cannot migrate domain: virgl is not yet migratable", "3D"),
+        ("domain has active block job", "blockjob"),
+        (
+            (
+                "cannot migrate a domain with <hostdev mode='subsystem' "
+                "type='mdev'>"
+            ),
+            "vendor driver",
+        ),
+        ("job 'migration out' failed: vfio: Input/output error", "QEMU logs"),
+    ],
+)
+def test_blocked_when_it_was_to_leave(reason, about):
+    """What blocks is told though it was not there when it was asked for."""
+    hint = exception.MigrationFailed("vm", "a", "b", reason).hint
+
+    assert hint.startswith("the guest still runs on the source; ")
+    assert about in hint
+
+
+def test_snapshots_of_a_guest_that_is_off():
+    """They keep its definition; what they say names the source's mdevs."""
+    error = exception.DefinitionNotMoved(
+        "vm", "a", "b", "cannot migrate domain with 3 snapshots"
+    )
+
+    assert "snapshot-list" in error.hint
+    assert "mdevs of the source" in error.hint
+    assert "runs" not in error.hint
 
 
 def test_copy():
