@@ -53,8 +53,6 @@ class Clearing:
             )
             try:
                 host.claims.define(claim, form)
-            except exception.ClaimTaken:
-                continue  # Somebody else has a use for it.
             except exception.MdevMigrateError as error:
                 self.problems.append(error)
             else:
