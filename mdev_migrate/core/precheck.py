@@ -182,17 +182,21 @@ def check_no_job(
 
 
 def check_base(
-    guest: model.Guest, option: str, document: str, own: str
+    guest: model.Guest, option: str, document: str, own: str | None
 ) -> str:
     """Need a document of this guest, with its mdevs, to be rewritten.
 
     :param option: which one the user gave.
     :param document: in place of the guest's own.
-    :param own: the guest's own.
-    :raises OptionInvalid: if it is another guest's.
+    :param own: the guest's own; None if it has none.
+    :raises OptionInvalid: if it is another guest's, or the guest has none.
     :raises GuestMdevsChanged: if it has other mdevs.
     :raises XmlMalformed: if it cannot be read.
     """
+    if own is None:
+        raise exception.OptionInvalid(
+            option, "a transient guest", "one with a definition"
+        )
     found = guest_xml.read_identity(document)
     needed = (guest.name, guest.instance_uuid)
     if found != needed:
@@ -373,7 +377,9 @@ def with_targets(
     for source_uuid in targets:
         if source_uuid not in own:
             raise exception.OptionInvalid(
-                "target of source mdev", source_uuid, ", ".join(sorted(own))
+                "target of source mdev",
+                source_uuid,
+                ", ".join(sorted(own)) or "none, as the guest has no mdevs,",
             )
     return tuple(
         replace(want, target=targets.get(want.source_uuid)) for want in wanted

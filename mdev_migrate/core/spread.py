@@ -64,10 +64,12 @@ class Spread:
 
     :ivar placed: by guest.
     :ivar lacking: why a guest fits nowhere, by guest and host.
+    :ivar crowded: guests among these that lack mdevs on some host.
     """
 
     placed: dict[str, Placement] = field(default_factory=dict)
     lacking: dict[str, dict[str, str]] = field(default_factory=dict)
+    crowded: set[str] = field(default_factory=set)
 
     @property
     def created(self) -> int:
@@ -153,6 +155,7 @@ def _try(
     for each in ordered:
         fitting: dict[str, allocation.AllocationPlan] = {}
         lacking: dict[str, str] = {}
+        crowded = False
         for name in each.allowed:
             left_kib = memory[name]
             if left_kib is not None and (each.memory_kib or 0) > left_kib:
@@ -168,7 +171,10 @@ def _try(
                 )
             except exception.PreCheckError as error:
                 lacking[name] = str(error)
+                crowded = True
         if not fitting:
+            if crowded:
+                found.crowded.add(each.guest)
             found.lacking[each.guest] = lacking
             continue
         places = {name: at for at, name in enumerate(each.allowed)}
@@ -202,10 +208,11 @@ def _no_memory(leaving: Leaving, left_kib: int) -> str:
 def shortage(leaving: Sequence[Leaving], found: Spread) -> dict[str, int]:
     """Return how many mdevs of each type have no place.
 
-    Not those of guests that may go nowhere, whatever room there is.
+    Not those of guests that may go nowhere, whatever room there is, nor of
+    those that lack nothing but memory.
     """
     counts: Counter[str] = Counter()
     for each in leaving:
-        if each.allowed and each.guest in found.lacking:
+        if each.guest in found.crowded:
             counts.update(want.mdev_type for want in each.wanted)
     return dict(counts)

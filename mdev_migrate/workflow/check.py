@@ -149,6 +149,8 @@ class GuestCheck:
                 yield peer
         yield from self._check_bases(findings.guest)
         if not findings.guest.mdevs:
+            if self._options.targets:
+                yield attempt("guest-mdevs", "source", self._check_no_targets)
             findings.plan = allocation.AllocationPlan()
             return
         yield from versions
@@ -227,9 +229,15 @@ class GuestCheck:
                 )
                 yield attempt("given-xml", "destination", rule)
 
-    def _own_document(self, guest: model.Guest, option: str) -> str:
-        if option == "xml" or not guest.persistent:
+    def _check_no_targets(self) -> str:
+        precheck.with_targets((), self._options.targets)
+        return "the guest has no mdevs, and no target was chosen for one"
+
+    def _own_document(self, guest: model.Guest, option: str) -> str | None:
+        if option == "xml":
             return self._source.live_xml(guest.instance_uuid)
+        if not guest.persistent:
+            return None
         return self._source.inactive_xml(guest.instance_uuid)
 
     def _live_mdevs(self, live: str) -> tuple[model.GuestMdev, ...]:

@@ -852,6 +852,7 @@ class TestMemory:
 
         (guest,) = answer.json["guests"]
         assert (answer.code, guest["planned"]) == (1, None)
+        assert answer.json["shortage"] == {}
         assert (
             list(guest["reasons"].values())
             == ["it needs 64 MiB of memory, and 63 MiB are left there"] * 2

@@ -156,6 +156,36 @@ def test_what_cannot_be_meant(
     assert world.source.requests == []
 
 
+def test_target_for_no_mdev(world: World):
+    """A guest without mdevs has none to choose a target for."""
+    world.add_guest({})
+
+    answer = world.run(
+        *("migrate", "vm", "--to", world.there),
+        *("--target", f"{MDEV_1}=mtty_mtty"),
+    )
+
+    assert answer.code == 1
+    assert "none, as the guest has no mdevs" in answer.err
+    assert not world.destination.running_guests()
+
+
+def test_definition_of_a_transient_guest(world: World, tmp_path: pathlib.Path):
+    """It has none, and gets none: that is not passed over."""
+    world.add_guest(persistent=False)
+    path = tmp_path / "vm.xml"
+    path.write_text(world.source.open().lookupByName("vm").XMLDesc(0))
+
+    answer = world.run(
+        *("migrate", "vm", "--to", world.there),
+        *("--persistent-xml", str(path)),
+    )
+
+    assert answer.code == 1
+    assert "a transient guest found" in answer.err
+    assert not world.destination.running_guests()
+
+
 def test_parameter_that_libvirt_does_not_know(world: World):
     """libvirt says so, and nothing is left behind."""
     world.add_guest()
