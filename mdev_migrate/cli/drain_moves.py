@@ -115,7 +115,9 @@ class Moves:
                     began=hosts.began,
                 ).run()
         except exception.MdevMigrateError as error:
-            return migrate.not_begun(session, guest.name, error)
+            outcome = migrate.not_begun(session, guest.name, error)
+            outcome.instance_uuid = guest.instance_uuid
+            return outcome
 
 
 @contextlib.contextmanager

@@ -143,9 +143,7 @@ class DowntimeLimit:
         """Warn of a limit, unless the guest has left and needs none."""
         try:
             left = not self._source.find_guest(self._instance_uuid).active
-        except exception.GuestNotFound:
-            left = True
-        except exception.MdevMigrateError:
-            left = False
+        except exception.MdevMigrateError as error:
+            left = isinstance(error, exception.GuestNotFound)
         if not left:
             self._observer.warn(text)

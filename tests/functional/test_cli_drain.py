@@ -265,6 +265,24 @@ def test_a_destination_that_is_lost_while_it_is_looked_at(hosts: Hosts):
     assert [*answer.json["unreached"]] == [hosts.there[0]]
 
 
+def test_a_destination_that_goes_away(hosts: Hosts):
+    """Who was to go there is tried elsewhere, and known by its UUID."""
+    moved = [hosts.add_guest(name, "mtty-1") for name in "ab"]
+    gone = testing.libvirt_error(libvirt.VIR_ERR_RPC, "nobody there")
+    hosts.world.group.faults.on(
+        "open", testing.fail(gone), host="host-b", nth=2
+    )
+
+    answer = hosts.drain("--json")
+
+    tried = [each for g in answer.json["guests"] for each in g["tried"]]
+    lost = [each for each in tried if each["result"] != "migrated"]
+    assert answer.code == 0, answer
+    assert {each["error"]["code"] for each in lost} == {"host-unreachable"}
+    assert {each["instance_uuid"] for each in tried} == set(moved)
+    assert hosts.left() == set()
+
+
 def test_who_stays_for_a_destination_out_of_reach(world: World):
     """It may be the one with room: exit code 1, as the guest is there."""
     hosts = Hosts(world, ports=(0, 0))

@@ -98,7 +98,8 @@ def test_steps_of_an_earlier_try(cloud, which, files):
     assert steps == {"check", "claim"}
 
 
-def test_device_state(cloud, which, files):
+@pytest.mark.parametrize("known", [True, False])
+def test_device_state(cloud, which, files, known):
     """What libvirt tells Nova's monitor, which does not ask for it."""
     monitored = cloud.source.mdev_monitored
     data = cloud.check(which)
@@ -106,6 +107,9 @@ def test_device_state(cloud, which, files):
 
     def pace(step):
         if (step.phase, step.guest) == ("load", which.uuid):
+            if not known:
+                error = testing.libvirt_error(libvirt.VIR_ERR_RPC, "hiccup")
+                cloud.here.faults.on("jobStats", testing.fail(error), nth=2)
             monitored[which.uuid].get_job_info()
 
     def watched():
@@ -126,7 +130,12 @@ def test_device_state(cloud, which, files):
         None,
     )
 
-    assert _samples(files[0])["device_bytes", ""].value == 2**20
+    found = _samples(files[0])
+    assert found["result", "migrated"].value == 1
+    if known:
+        assert found["device_bytes", ""].value == 2**20
+    else:
+        assert ("device_bytes", "") not in found
 
 
 def test_failed(cloud, which, files):
