@@ -1495,6 +1495,10 @@ class GuestRestarted(MigrationFailed):
         "migrate it again, at a time when nobody restarts it"
     )
 
+    def __post_init__(self) -> None:
+        """Hint at no other reason: this one is known."""
+        super(MigrationFailed, self).__post_init__()
+
     def __str__(self) -> str:
         return (
             f"guest {self.guest}: was stopped and started anew on "
@@ -1509,13 +1513,14 @@ class OutcomeUnknown(MigrationError):
 
     code = "outcome-unknown"
     hint = (
-        "start, resume or destroy it on no host until you know where it runs: "
-        "run twice it ruins its disks. It goes on by itself: nothing was "
-        "undone, and its target mdevs are kept for it. Ask first the host "
-        "that answers: 'virsh -c HOST domstate --reason GUEST'. 'running': it "
-        "is there. 'paused (migrating)': it may run on the other. When both "
-        "hosts answer, 'mdev-migrate -c DESTINATION recover --source SOURCE' "
-        "finds it and clears up"
+        "start, resume or destroy it nowhere until you know where it runs: "
+        "run twice it ruins its disks. Nothing was undone: if it runs it goes "
+        "on, and its target mdevs are kept for it. Ask the host that answers: "
+        "'virsh -c HOST domstate --reason GUEST'; 'running': it is there; "
+        "'paused (migrating)': it may run on the other. When both answer, "
+        "'mdev-migrate -c DESTINATION recover --source SOURCE' finds it and "
+        "clears up. Of a host that stays away, be sure that it is off before "
+        "you start the guest on the other"
     )
 
     guest: str

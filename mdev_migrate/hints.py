@@ -276,6 +276,12 @@ JOURNEYS: Sequence[Hint] = (
         f"see that root of the source, who runs libvirt's daemon, {_LETS_IN}",
     ),
     Hint(
+        r"domain is (not|no longer) running|guest unexpectedly quit|"
+        r"unexpectedly closed the monitor",
+        "what ended is its copy on the destination: its log there, in "
+        "/var/log/libvirt/qemu, says why",
+    ),
+    Hint(
         _NO_ANSWER,
         "the source does not reach the destination: where it reaches it by "
         "another URI than --to, name that with --peer-uri; the guest's memory "

@@ -269,8 +269,9 @@ def summary(outcome: Outcome) -> str:
     parts = [
         f"migrated: guest {outcome.guest} in {outcome.seconds:.1f} s",
         f"downtime {downtime}",
-        f"{wording.size(outcome.bytes_moved)} sent",
     ]
+    if outcome.bytes_moved is not None:
+        parts.append(f"{wording.size(outcome.bytes_moved)} sent")
     last = outcome.last_seen
     if last is not None and last.limit_ms:
         parts.append(f"limit {last.limit_ms} ms")

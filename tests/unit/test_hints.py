@@ -322,6 +322,13 @@ def test_connection(reason, about):
             "netcat",
         ),
         ("authentication failed: authentication failed", "Kerberos"),
+        (
+            (
+                "QEMU unexpectedly closed the monitor: Cannot verify "
+                "credentials: certificate is not activated yet"
+            ),
+            "certificate",
+        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -349,6 +356,11 @@ def test_journey(kind, reason, about):
             "vendor driver",
         ),
         ("job 'migration out' failed: vfio: Input/output error", "QEMU logs"),
+        ("operation failed: domain is no longer running", "its copy on the"),
+        (
+            "QEMU unexpectedly closed the monitor: vfio: busy",
+            "its copy on the",
+        ),
     ],
 )
 def test_blocked_when_it_was_to_leave(reason, about):

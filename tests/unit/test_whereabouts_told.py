@@ -50,3 +50,17 @@ def test_moved_away():
     assert "start it where it is defined" in lost.hint
     assert "do not start it on either host" in moved.hint
     assert "where it is defined" not in moved.hint
+
+
+def test_restarted():
+    """The reason is libvirt's of the old process, and says nothing more."""
+    error = exception.GuestRestarted("vm", A, B, "domain is not running")
+
+    assert error.hint == exception.GuestRestarted.hint
+
+
+def test_summary_without_figures():
+    """What libvirt did not say is not made a sentence of."""
+    said = migrate.summary(Outcome("vm", result="migrated"))
+
+    assert said == "migrated: guest vm in 0.0 s, downtime unknown"
