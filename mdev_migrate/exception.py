@@ -1520,7 +1520,7 @@ class OutcomeUnknown(MigrationError):
         "'paused (migrating)': it may run on the other. When both answer, "
         "'mdev-migrate -c DESTINATION recover --source SOURCE' finds it and "
         "clears up. Of a host that stays away, be sure that it is off before "
-        "you start the guest on the other"
+        "you start the guest on the other; '--source-gone' then clears up"
     )
 
     guest: str
