@@ -82,15 +82,14 @@ class Promises:
         :raises ClaimsDenied: if this service may not define domains.
         """
         grown = replace(claim, targets=(*claim.targets, new))
-        self._keep(grown)
         try:
             self._define(grown, [new])
         except BaseException:
-            if claim.targets:
-                self._keep(claim)
-            else:
+            if not claim.targets:
+                # What may be left of it is undefined by the next look.
                 self.forget(claim)
             raise
+        self._keep(grown)
         return grown
 
     def advance(self, claim: model.Claim, step: Step) -> None:

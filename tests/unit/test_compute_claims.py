@@ -290,8 +290,11 @@ class TestDisagreement:
 
         assert cloud.claims() == before
 
-    def test_chosen_anew(self, cloud):
-        """A claim that lost a race for its first mdev is no ended one."""
+    def test_chosen_anew(self, cloud, caplog):
+        """A claim that lost a race for its first mdev is no ended one.
+
+        Nor is it one to be mended, by who looks at the claims meanwhile.
+        """
         cloud.there.add_mdev(SPARE, standin.TYPE)
         host = libvirt_host.LibvirtHost(
             cloud.there.uris[0], opener=cloud.there.group.open
@@ -303,6 +306,7 @@ class TestDisagreement:
                 model.Mdev(SPARE, mdev.mdev_type, mdev.parent), domain=0x99
             )
             host.claims.define(builders.claim(target), claim_xml.Form())
+            cloud.destination.get_available_resource("node")
             return call()
 
         cloud.there.faults.on("defineXML", lose_the_race, nth=1)
@@ -314,6 +318,7 @@ class TestDisagreement:
         assert target != SPARE
         held = {mdev.uuid for mdev in cloud.claims().held()}
         assert held == {SPARE, target}
+        assert "not mended" not in caplog.text
 
     def test_boot_meanwhile(self, cloud, which):
         """A boot is not given what a running migration holds."""
