@@ -9,7 +9,7 @@ from mdev_migrate import exception, model
 from mdev_migrate.core import claim_xml, diagnosis, transport
 from mdev_migrate.core.diagnosis import Finding
 from mdev_migrate.host import Host
-from mdev_migrate.workflow.migration import owner_name
+from mdev_migrate.workflow.attempt import owner_name
 from mdev_migrate.workflow.values import mint
 
 #: A type and a parent that no host has.

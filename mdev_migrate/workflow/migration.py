@@ -10,10 +10,7 @@ then is anything undone, and if it does not become known, nothing is.
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -24,23 +21,19 @@ from mdev_migrate.core.whereabouts import Whereabouts
 from mdev_migrate.host import Host, Journey
 from mdev_migrate.model import Step
 from mdev_migrate.workflow import durable, settling
-from mdev_migrate.workflow.check import GuestCheck
+from mdev_migrate.workflow.attempt import Attempt
 from mdev_migrate.workflow.clearing import Clearing
 from mdev_migrate.workflow.job import Job
 from mdev_migrate.workflow.keeping import KeptClaim
 from mdev_migrate.workflow.limit import DowntimeLimit
 from mdev_migrate.workflow.provide import Provider
-from mdev_migrate.workflow.recovery import Recovery
 from mdev_migrate.workflow.sending import Sending
 from mdev_migrate.workflow.stopping import Stopping
 from mdev_migrate.workflow.values import (
     Destination,
     Observer,
     Options,
-    Outcome,
     Report,
-    Silent,
-    mint,
 )
 
 #: Raised only after both hosts were asked: the guest is not on its targets.
@@ -57,12 +50,7 @@ _STAYED: tuple[type[exception.MdevMigrateError], ...] = (
 )
 
 
-def owner_name(program: str = "mdev-migrate") -> str:
-    """Return the words by which claims name their owner: this process."""
-    return f"{program} (process {os.getpid()}, {socket.gethostname()})"
-
-
-class GuestMigration:
+class GuestMigration(Attempt):
     """The migration of one guest.
 
     :param guest: its name, UUID or number.
@@ -85,79 +73,24 @@ class GuestMigration:
         owner: str | None = None,
         began: float | None = None,
     ) -> None:
-        self._source = source
-        self._destination = destination
-        self._there = destination.host
-        self._options = options or Options()
-        self._check = GuestCheck(source, destination, guest, self._options)
-        self._observer = observer or Silent()
+        super().__init__(
+            source,
+            destination,
+            guest,
+            options or Options(),
+            observer=observer,
+            owner=owner,
+            began=began,
+        )
         self._stopping = Stopping(
             stop or threading.Event(), self._options.timeout_s, began
         )
-        self._began = began
-        self._owner = owner or owner_name()
-        self._outcome = Outcome(guest)
-        self._entered = time.monotonic()
-
-    def run(self) -> Outcome:
-        """Migrate the guest, or leave it and both hosts as they were.
-
-        :returns: how it ended; errors of this package are in it.
-        """
-        outcome = self._outcome
-        started = time.monotonic()
-        if self._began is not None:
-            outcome.timings[Step.CONNECT] = started - self._began
-            started = self._began
-        try:
-            self._run()
-        except exception.MdevMigrateError as error:
-            outcome.error = error
-            refused = isinstance(error, exception.PreCheckError)
-            outcome.result = "refused" if refused else "failed"
-        else:
-            outcome.result = "migrated"
-        finally:
-            self._leave_step()
-            outcome.seconds = time.monotonic() - started
-        return outcome
-
-    def _enter(self, step: Step, detail: str = "") -> None:
-        self._leave_step()
-        self._outcome.step = step
-        self._observer.step(step, detail)
-
-    def _leave_step(self) -> None:
-        now = time.monotonic()
-        step, timings = self._outcome.step, self._outcome.timings
-        if step is not None:
-            timings[step] = timings.get(step, 0.0) + now - self._entered
-        self._entered = now
-
-    def _warn(self, text: str) -> None:
-        self._outcome.warnings.append(text)
-        self._observer.warn(text)
 
     def _run(self) -> None:
         report = self._checked()
-        who = model.Claim(
-            instance_uuid=report.guest.instance_uuid,
-            token=mint(),
-            targets=(),
-            owner=self._owner,
-            guest=report.guest.name,
-            source=report.source,
-            source_uuid=report.source_uuid,
-        )
-        provider = Provider(
-            self._destination,
-            who,
-            report.wanted,
-            report.form,
-            entering=self._enter,
-            warn=self._warn,
-            seen=report.there,
-        )
+        self._heed_stop(report.guest)
+        who = self._claim_for(report)
+        provider = self._provider(report, who)
         clearing = Clearing(
             self._source,
             who,
@@ -182,26 +115,6 @@ class GuestMigration:
         finally:
             for problem in clearing.problems:
                 self._warn(f"not removed from the source: {problem}")
-
-    def _checked(self) -> Report:
-        """Make every pre-check; settle what an earlier migration left."""
-        self._enter(Step.CHECK)
-        report = self._check.check()
-        guest = report.guest
-        self._outcome.guest = guest.name
-        self._outcome.instance_uuid = guest.instance_uuid
-        self._outcome.kernels_unknown = report.kernels_unknown
-        if report.earlier:
-            recovery = Recovery(self._destination, [self._source])
-            for recovered in recovery.run(guest.instance_uuid):
-                self._warn(recovered.text)
-            report = self._check.check()
-        precheck.refuse(report.checks)
-        for text in report.warnings():
-            self._warn(text)
-        self._enter(Step.PLAN)
-        self._heed_stop(guest)
-        return report
 
     def _heed_stop(self, guest: model.Guest) -> None:
         """Stop before anything was sent, if that is wanted.
@@ -237,10 +150,7 @@ class GuestMigration:
         )
         try:
             with self._undone_on_failure(kept, limit):
-                self._outcome.target_mdevs = targets
-                for want in report.wanted:
-                    for mdev in (want.source_uuid, targets[want.source_uuid]):
-                        self._outcome.mdev_types[mdev] = want.mdev_type
+                self._target(report, targets)
                 self._enter(Step.PREPARE)
                 with self._explaining_loss(report.guest):
                     starts = durable.starts_with_host(

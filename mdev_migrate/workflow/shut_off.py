@@ -8,7 +8,6 @@ up if libvirt says that it failed.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from mdev_migrate import exception, model, undoing
@@ -17,19 +16,13 @@ from mdev_migrate.core.claim_life import End
 from mdev_migrate.host import Host, Journey
 from mdev_migrate.model import Step
 from mdev_migrate.workflow import durable, settling
-from mdev_migrate.workflow.check import GuestCheck
+from mdev_migrate.workflow.attempt import Attempt
 from mdev_migrate.workflow.keeping import KeptClaim
-from mdev_migrate.workflow.migration import owner_name
-from mdev_migrate.workflow.provide import Provider
-from mdev_migrate.workflow.recovery import Recovery
 from mdev_migrate.workflow.values import (
     Destination,
     Observer,
     Options,
-    Outcome,
     Report,
-    Silent,
-    mint,
 )
 
 _FLAGS = (
@@ -40,7 +33,7 @@ _FLAGS = (
 )
 
 
-class DefinitionMove:
+class DefinitionMove(Attempt):
     """The move of one guest's definition.
 
     :param guest: its UUID.
@@ -56,65 +49,22 @@ class DefinitionMove:
         observer: Observer | None = None,
         began: float | None = None,
     ) -> None:
-        self._source = source
-        self._destination = destination
-        self._there = destination.host
-        self._options = replace(options, shut_off=True)
-        self._check = GuestCheck(source, destination, guest, self._options)
-        self._observer = observer or Silent()
-        self._outcome = Outcome(guest)
+        super().__init__(
+            source,
+            destination,
+            guest,
+            replace(options, shut_off=True),
+            observer=observer,
+            began=began,
+        )
         self._starts = False
-        self._began = time.monotonic() if began is None else began
-
-    def run(self) -> Outcome:
-        """Move the definition, or leave both hosts as they were.
-
-        :returns: how it ended; errors of this package are in it.
-        """
-        outcome = self._outcome
-        try:
-            self._run()
-        except exception.MdevMigrateError as error:
-            outcome.error = error
-            refused = isinstance(error, exception.PreCheckError)
-            outcome.result = "refused" if refused else "failed"
-        else:
-            outcome.result = "migrated"
-        finally:
-            outcome.seconds = time.monotonic() - self._began
-        return outcome
-
-    def _enter(self, step: Step, detail: str = "") -> None:
-        self._outcome.step = step
-        self._observer.step(step, detail)
-
-    def _warn(self, text: str) -> None:
-        self._outcome.warnings.append(text)
-        self._observer.warn(text)
 
     def _run(self) -> None:
         report = self._checked()
-        who = model.Claim(
-            instance_uuid=report.guest.instance_uuid,
-            token=mint(),
-            targets=(),
-            owner=owner_name(),
-            guest=report.guest.name,
-            source=report.source,
-            source_uuid=report.source_uuid,
-        )
-        provider = Provider(
-            self._destination,
-            who,
-            report.wanted,
-            report.form,
-            entering=self._enter,
-            warn=self._warn,
-            seen=report.there,
-        )
+        provider = self._provider(report, self._claim_for(report))
         with provider.provide() as kept:
             targets = pairing.pair_mdevs(report.wanted, kept.claim.mdevs)
-            self._outcome.target_mdevs = targets
+            self._target(report, targets)
             end = End.UNDO
             try:
                 self._move(report, kept, targets)
@@ -124,23 +74,6 @@ class DefinitionMove:
                 # What a definition there names is kept by either end.
                 self._end(kept, end)
 
-    def _checked(self) -> Report:
-        """Make every pre-check; settle what an earlier attempt left."""
-        self._enter(Step.CHECK)
-        report = self._check.check()
-        self._outcome.guest = report.guest.name
-        self._outcome.instance_uuid = report.guest.instance_uuid
-        if report.earlier:
-            recovery = Recovery(self._destination, [self._source])
-            for recovered in recovery.run(report.guest.instance_uuid):
-                self._warn(recovered.text)
-            report = self._check.check()
-        precheck.refuse(report.checks)
-        for text in report.warnings():
-            self._warn(text)
-        self._enter(Step.PLAN)
-        return report
-
     def _move(
         self, report: Report, kept: KeptClaim, targets: dict[str, str]
     ) -> None:
@@ -149,9 +82,6 @@ class DefinitionMove:
         self._starts = durable.starts_with_host(
             self._source, guest, self._warn
         )
-        for want in report.wanted:
-            for mdev in (want.source_uuid, targets[want.source_uuid]):
-                self._outcome.mdev_types[mdev] = want.mdev_type
         document = report.rewritten(
             self._source.inactive_xml(guest.instance_uuid, secure=True),
             report.inactive_mdevs(targets),
