@@ -269,7 +269,7 @@ def _look(session: Session, call: _Call) -> Plan:
             unreached=unreached,
         )
         for word, name in chosen.left(places).items():
-            session.warn(f"{word!r} has left already: it is on {name}")
+            session.warn(f"{word!r} is on {name} already")
         return plan
 
 

@@ -139,7 +139,9 @@ class SimulatedDomain:
     def ID(self) -> int:  # noqa: N802
         """Return the guest's number, -1 if it is not active."""
         with self.host.changing():
-            return int(self.host.guests.engine.guest(self._uuid).ID())
+            engine = self.host.guests.engine
+            known = engine.holds(self._uuid)
+            return int(engine.guest(self._uuid).ID()) if known else -1
 
     @remote
     def isActive(self) -> int:  # noqa: N802

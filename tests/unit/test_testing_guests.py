@@ -105,6 +105,14 @@ class TestStart:
 
         assert error.value.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
 
+    def test_the_number_of_a_guest_that_is_gone(self, host):
+        """The object answers by itself: that is no call, and cannot fail."""
+        host.add_guest("vm", GUEST, [MDEV_A], persistent=False)
+        guest = host.open().lookupByName("vm")
+        guest.destroy()
+
+        assert guest.ID() == -1
+
     def test_a_broken_document_is_libvirts_error(self, host):
         """What libvirt cannot parse is refused by libvirt itself."""
         connection = host.open()
