@@ -18,7 +18,7 @@ from typing import Any
 
 from oslo_log import log
 
-from mdev_migrate import exception, metrics
+from mdev_migrate import exception, metrics, model
 from mdev_migrate.compute import objects
 from mdev_migrate.compute.driver_host import DriverHost
 from mdev_migrate.core.phases import Step
@@ -95,25 +95,25 @@ class MetricsFile:
         if not self.wanted:
             return
         uuid = objects.instance_uuid(instance)
-        try:
-            job = self._host.completed(uuid)
-        except exception.MdevMigrateError as error:
-            LOG.debug("Not known of %s: %s", uuid, error)
-            return
-        if job is not None:
-            stopped_ms = job.downtime_ms
-            self._note(
-                metrics.Ended(
-                    guest=_name_of(instance),
-                    instance_uuid=uuid,
-                    mdev_types=tuple(mdev_types),
-                    at=time.time(),
-                    downtime_s=None
-                    if stopped_ms is None
-                    else stopped_ms / 1000,
-                    sent_bytes=job.bytes_moved(),
-                )
+        job = self._completed(uuid)
+        stopped_ms = job.downtime_ms if job else None
+        self._note(
+            metrics.Ended(
+                guest=_name_of(instance),
+                instance_uuid=uuid,
+                mdev_types=tuple(mdev_types),
+                at=time.time(),
+                downtime_s=None if stopped_ms is None else stopped_ms / 1000,
+                sent_bytes=job.bytes_moved() if job else None,
             )
+        )
+
+    def _completed(self, instance_uuid: str) -> model.JobProgress | None:
+        try:
+            return self._host.completed(instance_uuid)
+        except exception.MdevMigrateError as error:
+            LOG.debug("Not known of %s: %s", instance_uuid, error)
+            return None
 
     def _note(self, ended: metrics.Ended) -> None:
         path = self._path()
