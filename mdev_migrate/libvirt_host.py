@@ -209,6 +209,7 @@ class LibvirtHost:
         #: What was looked up once: libvirt finds a guest by its UUID anyway.
         self._domains: dict[str, Any] = {}
         self._facts: model.HostFacts | None = None
+        self._name = ""
         self._watch: libvirt_watch.Watch | None = None
         self.claims = libvirt_claims.LibvirtClaims(
             self._lending, lambda: self.name
@@ -231,11 +232,14 @@ class LibvirtHost:
         """Where this host is reached."""
         return self._uri
 
-    @functools.cached_property
+    @property
     def name(self) -> str:
         """The host's name, for texts."""
-        with self._calling("virConnectGetHostname"):
-            return str(self._connection.getHostname())
+        # A cached property, until Python 3.12, locks those of all hosts.
+        if not self._name:
+            with self._calling("virConnectGetHostname"):
+                self._name = str(self._connection.getHostname())
+        return self._name
 
     def reconnect(self) -> None:
         """Open the connection anew; see ``host.Host``."""
@@ -282,7 +286,7 @@ class LibvirtHost:
             reason = reason_of(error)
             if not is_alive(self._connection):
                 raise exception.HostUnreachable(self._uri, reason) from error
-            host = self.__dict__.get("name", self._uri)
+            host = self._name or self._uri
             raise failure(host, operation, error) from error
         finally:
             LOG.debug(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does it mean when libvirt does not destroy an mdev?"""
+"""What does it mean when libvirt does not do what it is asked for?"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import libvirt
@@ -115,3 +116,36 @@ def test_gone_meanwhile(place, name, noticed):
 
     expected = {"remove_mdev": [], "recycle_mdev": [MDEV.uuid]}[name]
     assert list(place.simulated.mdevs()) == expected
+
+
+def test_one_that_does_not_answer(place):
+    """It holds up nobody who asks another host."""
+    _, silent = testing.two_hosts()
+    other = libvirt_host.LibvirtHost(silent.uris[0], opener=silent.group.open)
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(_link: object, call: Callable[[], object]) -> object:
+        asked.set()
+        released.wait(10)
+        return call()
+
+    silent.faults.on("getHostname", hang)
+    threads = [threading.Thread(target=lambda: other.name)]
+    threads[0].start()
+    assert asked.wait(10)
+    answered = threading.Event()
+
+    def ask() -> None:
+        assert place.host.name == "host-a"
+        answered.set()
+
+    threads.append(threading.Thread(target=ask))
+    threads[1].start()
+
+    in_time = answered.wait(1)
+
+    released.set()
+    for thread in threads:
+        thread.join()
+    assert in_time
+    assert other.name == "host-b"
