@@ -12,10 +12,10 @@ from cloudlab import hosts
 from cloudlab.layout import WorkFolder
 from cloudlab.state import Running
 from labhost import lab, monitor
-from labhost.layout import HOSTS
+from labhost.layout import HOSTS, LIBVIRTD_PORT
 
 from mdev_migrate import libvirt_host, model
-from tests.lab.hosts import until
+from tests.lab.hosts import LabHost, end, until
 
 CLAIM_PREFIX = "mdev-claim-"
 _MDEVS = "/sys/bus/mdev/devices"
@@ -28,6 +28,7 @@ class ComputeHost:
 
     :ivar compute: what Nova's services and the API call it.
     :ivar node: what Placement calls it.
+    :ivar lab: the same host, as it is to those who know nothing of Nova.
     """
 
     def __init__(self, work: WorkFolder, cloud: Running, name: str) -> None:
@@ -37,7 +38,8 @@ class ComputeHost:
         self.name = name
         self.compute = f"host-{name}"
         self.node = f"lab-{name}"
-        self.client_uri = lab.running(work.hosts, name).client_uri
+        self.lab = LabHost(lab.running(work.hosts, name))
+        self.client_uri = self.lab.client_uri
 
     def run(self, script: str, limit_s: int = 120) -> str:
         """Run a shell script inside the host and return what it wrote."""
@@ -49,9 +51,17 @@ class ComputeHost:
         """Start, stop or kill nova-compute."""
         hosts.control(self._work, self.spec, action)
 
-    def configure(self, flavour: str = "mixin", **more: Any) -> None:
-        """Say what nova-compute is to be from its next start on."""
+    def configure(
+        self, flavour: str = "mixin", first: str = "", **more: Any
+    ) -> None:
+        """Say what nova-compute is to be from its next start on.
+
+        :param first: a program of Python that runs in it first.
+        """
         hosts.configure(self._work, self._cloud, self.spec, flavour, more)
+        if first:
+            path = self._work.share(self.spec) / "project/sitecustomize.py"
+            path.write_text(first)
 
     def log(self, since: int = 0) -> str:
         """Return what nova-compute has logged, from a place on."""
@@ -168,6 +178,12 @@ class ComputeHost:
         """Start, stop, kill, freeze or thaw the host's libvirtd."""
         self.run(f"/lab/libvirtd {action}")
 
+    def has_peer(self) -> bool:
+        """Tell whether the host's libvirtd is connected to the other's."""
+        return bool(
+            self.run(f"ss -Htn state established dport = {LIBVIRTD_PORT}")
+        )
+
     def plug_link(self, *, up: bool) -> None:
         """Cut the link between the hosts, or mend it."""
         folder = self._work.hosts.host(self.name)
@@ -190,6 +206,13 @@ class ComputeHost:
             120,
         )
         return made
+
+    def remove_guest(self, name: str) -> None:
+        """Remove a guest that is not Nova's, if it is here."""
+        with self.connected() as connection:
+            for domain in connection.listAllDomains(0):
+                if domain.name() == name:
+                    end(domain)
 
     def mend(self) -> None:
         """Mend what a test broke, if it did."""

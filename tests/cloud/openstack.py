@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cloudlab import cli, control, hosts, state
@@ -75,29 +75,55 @@ class OpenStack:
         control.start(self._work, cloud, name)
 
     def restart_compute(
-        self, host: ComputeHost, flavour: str = "mixin", **more: Any
+        self,
+        host: ComputeHost,
+        flavour: str = "mixin",
+        first: str = "",
+        **more: Any,
     ) -> None:
         """Kill a nova-compute and start it, as something else maybe.
 
+        :param first: a program of Python that runs in it first.
         :param more: options by group, beside or instead of the usual.
         """
-        self._restart([host], flavour, more)
+        self._restart([host], flavour, more, first)
+
+    def _change(self, host: ComputeHost, values: dict[str, Any]) -> None:
+        """Change what the API says of a nova-compute."""
+        found = self.api.get(
+            "compute",
+            f"/v2.1/os-services?binary=nova-compute&host={host.compute}",
+        )
+        path = f"/v2.1/os-services/{found['services'][0]['id']}"
+        self.api.put("compute", path, values)
 
     def restart_computes(self, flavour: str) -> None:
         """Kill both nova-computes and start them, side by side."""
         self._restart([self.a, self.b], flavour, {})
 
     def _restart(
-        self, found: list[ComputeHost], flavour: str, more: dict[str, Any]
+        self,
+        found: list[ComputeHost],
+        flavour: str,
+        more: dict[str, Any],
+        first: str = "",
     ) -> None:
         for host in found:
             host.control("kill")
-            host.configure(flavour, **more)
+            host.configure(flavour, first, **more)
         since = hosts.now()
         for host in found:
             host.control("start")
         names = [host.name for host in found]
         hosts.wait_until_ready(self._work, self.api, names, since)
+
+    def wait_for_computes(self) -> None:
+        """Wait until both nova-computes have given a sign of life from now on.
+
+        They give it by the broker and the conductor.
+        """
+        since = hosts.now()
+        hosts.wait_until_ready(self._work, self.api, since=since)
 
     # Servers ----------------------------------------------------------
 
@@ -149,6 +175,25 @@ class OpenStack:
         """Ask for an action on a server."""
         body = {action: values or None}
         self.api.post("compute", f"/v2.1/servers/{server}/action", body)
+
+    def resize(self, server: str, flavor: str, on: ComputeHost) -> None:
+        """Give a server another flavor, on the host where it is."""
+        with self._alone(on):
+            self.act(server, "resize", flavorRef=self._flavor(flavor))
+            self.wait_for_status(server, "VERIFY_RESIZE")
+        assert self.host_of(server) == on.compute
+        self.act(server, "confirmResize")
+        self.wait_for_status(server, "ACTIVE")
+
+    @contextlib.contextmanager
+    def _alone(self, host: ComputeHost) -> Iterator[None]:
+        """Let the scheduler choose no other host meanwhile."""
+        (other,) = (each for each in (self.a, self.b) if each is not host)
+        self._change(other, {"status": "disabled"})
+        try:
+            yield
+        finally:
+            self._change(other, {"status": "enabled"})
 
     def empty(self) -> None:
         """Leave no server, and no mdev on the hosts."""

@@ -37,3 +37,21 @@ def test_a_hard_reboot_and_a_shelf_after_a_migration(
 
     assert len(a.assigned(server)) == 1
     go(openstack, server, a, b)
+
+
+def test_a_resize_on_its_host(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """It gets what its new flavor asks for, and takes all of it along."""
+    server = boot("one", a)
+    go(openstack, server, a, b)
+
+    openstack.resize(server, "two", b)
+
+    openstack.see_started(server, b)
+    assert len(b.assigned(server)) == 2
+    assert b.claims() == []
+    go(openstack, server, b, a)

@@ -52,3 +52,44 @@ def migrate_all(
         assert openstack.host_of(server) == to.compute
         assert to.see_counting(server, counts[server]) > counts[server]
     assert openstack.a.claims() + openstack.b.claims() == []
+
+
+def test_a_boot_and_a_migration(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """Nova's own choice for the one and ours for the other differ."""
+    moved = boot("one", a)
+    b.clean()
+    (existing,) = b.fill(PARENTS[0], TYPES[0], 1)
+
+    number = openstack.migrate(moved, b)
+    booted = boot("one", b)
+
+    assert openstack.end_of(moved, number) == "completed"
+    openstack.wait_for_status(moved, "ACTIVE")
+    taken = [b.assigned(moved), b.assigned(booted)]
+    assert sorted(map(len, taken)) == [1, 1]
+    assert existing in taken[0] ^ taken[1]
+    assert b.see_counting(moved, 0)
+
+
+def test_eight_guests_to_and_fro(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """All arrive, each with an mdev of its own, and all come back."""
+    here = {boot("one", host): host for host in (a, b) * 4}
+    other = {a: b, b: a}
+    for _ in range(2):
+        here = {server: other[host] for server, host in here.items()}
+        migrate_all(openstack, here)
+        for host in (a, b):
+            mine = [s for s, where in here.items() if where is host]
+            taken = [host.assigned(server) for server in mine]
+            assert [len(mdevs) for mdevs in taken] == [1] * len(mine)
+            assert len(set.union(*taken)) == len(mine)

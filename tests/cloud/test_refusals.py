@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from cloudlab.hosts import CARDS, PARENTS, TYPES
 
 from tests.cloud.compute_host import ComputeHost
@@ -15,16 +16,23 @@ FIRST_EVENTS = 29
 
 
 def see_refused(
-    openstack: OpenStack, server: str, to: ComputeHost, code: str
+    openstack: OpenStack,
+    server: str,
+    to: ComputeHost,
+    code: str,
+    teller: ComputeHost | None = None,
 ) -> None:
     """Ask for a migration; see it refused for a reason, once, in one line.
 
     Who asked reads the reason, too.
+
+    :param teller: the host whose log tells it, if not the destination.
     """
     source = openstack.a
     count = source.count(server)
     before, held = to.mdevs(), openstack.allocations(server)
-    mark = to.log_size()
+    teller = teller or to
+    mark = teller.log_size()
 
     number = openstack.migrate(server, to)
 
@@ -36,7 +44,9 @@ def see_refused(
     assert to.claims() == []
     assert openstack.allocations(server) == held
     told = [
-        line for line in to.log(mark).splitlines() if "mdev_migrate" in line
+        line
+        for line in teller.log(mark).splitlines()
+        if "mdev_migrate" in line
     ]
     assert not [line for line in told if " ERROR mdev_migrate" in line]
     (refusal,) = [line for line in told if ": refused: " in line]
@@ -58,6 +68,9 @@ def test_a_full_parent(
 
     see_refused(openstack, server, b, "too-few-mdevs")
 
+    # A nova-compute that starts would offer nothing of a parent without room.
+    b.clean()
+
 
 def test_a_type_that_is_not_enabled(
     openstack: OpenStack,
@@ -72,12 +85,55 @@ def test_a_type_that_is_not_enabled(
         **{
             "devices": {"enabled_mdev_types": TYPES[1]},
             f"mdev_{TYPES[1]}": {
-                "device_addresses": CARDS[0],
+                "device_addresses": ",".join(CARDS),
                 "mdev_class": "VGPU",
             },
         },
     )
     try:
         see_refused(openstack, server, b, "mdev-type-not-enabled")
+    finally:
+        openstack.restart_compute(b)
+
+
+#: What Python runs first: the host's libvirt calls itself an older one.
+_OLD_LIBVIRT = """\
+import libvirt
+
+libvirt.virConnect.getLibVersion = lambda connection: 8_005_000
+"""
+
+
+def test_an_old_libvirt(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """A destination whose libvirt cannot migrate mdevs takes none."""
+    server = boot("one", a)
+    openstack.restart_compute(b, first=_OLD_LIBVIRT)
+    try:
+        see_refused(openstack, server, b, "libvirt-too-old")
+    finally:
+        openstack.restart_compute(b)
+
+
+def test_a_peer_without_the_mixin(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """What the destination does not claim is not sent to it.
+
+    Since Nova 29 it chooses mdevs by itself, and is served.
+    """
+    if openstack.major >= FIRST_EVENTS:
+        pytest.skip(f"Nova {openstack.release}: such a peer can")
+    server = boot("one", a)
+    openstack.restart_compute(b, "stock")
+    try:
+        see_refused(openstack, server, b, "peer-too-old", teller=a)
     finally:
         openstack.restart_compute(b)

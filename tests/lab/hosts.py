@@ -245,7 +245,7 @@ class LabHost:
         self.libvirtd("start")
         with self.connected() as connection:
             for domain in connection.listAllDomains(0):
-                _end(domain)
+                end(domain)
         crashes = self.run(
             f"for mdev in {_MDEVS}/*; do\n"
             '    [ ! -e "$mdev" ] || echo 1 >"$mdev/remove"\n'
@@ -257,7 +257,7 @@ class LabHost:
         return crashes
 
 
-def _end(domain: Any) -> None:
+def end(domain: Any) -> None:
     """Remove a guest, whatever state it is in."""
     for act in (domain.destroy, domain.undefine):
         with contextlib.suppress(libvirt.libvirtError):

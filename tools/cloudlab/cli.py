@@ -35,7 +35,7 @@ _PYTEST = (
 _SHORT = (
     "tests/cloud/test_journeys.py::test_a_guest_goes_there_and_back[one]",
     "tests/cloud/test_refusals.py::test_a_full_parent",
-    "tests/cloud/test_races.py",
+    "tests/cloud/test_races.py::test_two_guests_and_one_available_mdev",
     "tests/cloud/test_status.py",
 )
 #: Exit status for "nothing was wrong, but it cannot be run here".
