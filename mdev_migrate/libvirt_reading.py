@@ -416,7 +416,8 @@ def _read_guest(domain: Any, facts: _Facts | model.Guest) -> model.Guest:
         held_up = _HELD_UP.get(reason, "")
     else:
         held_up = _NEITHER.get(state, "")
-    mdevs = [guest_xml.named_mdevs(text) for text in facts.texts]
+    found = map(guest_xml.read_holdings, facts.texts)
+    mdevs, hidden = zip(*found, strict=True)
     return model.Guest(
         name=str(domain.name()),
         instance_uuid=_uuid(domain),
@@ -427,7 +428,7 @@ def _read_guest(domain: Any, facts: _Facts | model.Guest) -> model.Guest:
         mdevs=frozenset().union(*mdevs),
         stopped=stopped,
         held_up=held_up,
-        hides=max(map(guest_xml.hides_mdevs, facts.texts)),
+        hides=max(hidden),
         number=domain.ID() if facts.active else None,
     )
 

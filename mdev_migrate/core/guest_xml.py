@@ -86,7 +86,21 @@ def named_mdevs(domain_xml: str) -> frozenset[str]:
 
     :raises XmlMalformed: if the document as a whole cannot be read.
     """
+    return _named(_parse(domain_xml))
+
+
+def read_holdings(domain_xml: str) -> tuple[frozenset[str], str]:
+    """Return what :func:`named_mdevs` does, and where there may be more.
+
+    :returns: the second in words, as "in a file": where the guest may be
+        given mdevs that nobody sees; empty if it cannot.
+    :raises XmlMalformed: if the document as a whole cannot be read.
+    """
     domain = _parse(domain_xml)
+    return _named(domain), _hides(domain)
+
+
+def _named(domain: etree._Element) -> frozenset[str]:
     named = set(_by_options(domain))
     for address in domain.iterfind(f"{_HOSTDEVS}/{_ADDRESS}"):
         with contextlib.suppress(ValueError):
@@ -145,13 +159,8 @@ def _words(option: str) -> Iterator[str]:
             yield f"{name}={value}"
 
 
-def hides_mdevs(domain_xml: str) -> str:
-    """Return in words where a guest may be given mdevs that nobody sees.
-
-    :returns: nothing if it cannot.
-    :raises XmlMalformed: if the document cannot be read.
-    """
-    for option in _options(_parse(domain_xml)):
+def _hides(domain: etree._Element) -> str:
+    for option in _options(domain):
         if option in ("-readconfig", "--readconfig"):
             return "in a file of options (-readconfig)"
         if "vfio-" in option and _OPEN_FILE.search(option):

@@ -8,6 +8,7 @@ from cloudlab.hosts import CARDS, PARENTS, TYPES
 
 from tests.cloud.compute_host import ComputeHost
 from tests.cloud.openstack import OpenStack
+from tests.cloud.test_stock import FIRST
 
 #: The parent takes 24 of the smaller type or 12 of the larger.
 FULL = 12
@@ -129,7 +130,7 @@ def test_a_peer_without_the_mixin(
 
     Since Nova 29 it chooses mdevs by itself, and is served.
     """
-    if openstack.major >= FIRST_EVENTS:
+    if openstack.major >= FIRST:
         pytest.skip(f"Nova {openstack.release}: such a peer can")
     server = boot("one", a)
     openstack.restart_compute(b, "stock")
