@@ -57,6 +57,7 @@ class MdevCompute:
     :param driver: the LibvirtDriver.
     :param nova: what else Nova provides.
     :param metrics_path: returns where metrics are written; empty for nowhere.
+    :ivar limits: how long is waited for what.
     :ivar metrics: of migrations from here.
     :ivar targets: claims the mdevs that guests come to.
     :ivar ends: ends those claims.
@@ -70,7 +71,7 @@ class MdevCompute:
         metrics_path: Callable[[], str] = str,
     ) -> None:
         self._nova = nova
-        limits = limits or Limits()
+        self.limits = limits = limits or Limits()
         self.host = DriverHost(driver)
         self.metrics = MetricsFile(self.host, metrics_path)
         self.flavors = Flavors(driver)

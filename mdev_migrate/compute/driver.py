@@ -268,6 +268,9 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
                 self._mdev_downtime_factor(),
                 objects.migration_log(instance, migrate_data),
                 lambda: self.mdev_aborted.add(uuid),
+                lambda: self.mdev_compute.host.find_again(
+                    instance, self.mdev_compute.limits
+                ),
                 measured=self.mdev_compute.metrics.wanted,
             )
             self.mdev_monitored[uuid] = monitored

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from oslo_log import log
 from mdev_migrate import exception, model
 from mdev_migrate.compute import objects
 from mdev_migrate.core import guest_xml, transport
+from mdev_migrate.limits import Limits
 
 LOG = log.getLogger(__name__)
 
@@ -72,6 +74,24 @@ class DriverGuests:
             )
             return None
         return str(reason or "")
+
+    def find_again(self, instance: Any, limits: Limits) -> Any:
+        """Return Nova's guest by a connection that works.
+
+        :raises Exception: as Nova's, if libvirt does not come back within
+            ``limits.busy_s``, or has no such guest.
+        """
+        deadline = time.monotonic() + limits.busy_s
+        for pause_s in limits.pauses():
+            try:
+                self._driver._host.get_connection()
+            except Exception:
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                break
+            time.sleep(pause_s)
+        return self._driver._host.get_guest(instance)
 
     def find_guest(
         self, instance_uuid: str, mdevs: frozenset[str]

@@ -103,6 +103,8 @@ class MonitoredGuest(_Wrapper):
     :param told: logs what is not done to it.
     :param note_abort: notes that the guest is to stay, so that it is no
         failure if it does.
+    :param find_again: returns Nova's guest as a libvirt that was started
+        anew knows it; waits for that.
     :param measured: somebody wants to know how much device state is sent.
     :ivar device_bytes: that, as was seen last; None if libvirt did not say.
     """
@@ -113,6 +115,7 @@ class MonitoredGuest(_Wrapper):
         downtime_factor: float,
         told: MigrationLog,
         note_abort: Callable[[], None],
+        find_again: Callable[[], Any],
         *,
         measured: bool = False,
     ) -> None:
@@ -120,6 +123,7 @@ class MonitoredGuest(_Wrapper):
         self._downtime_factor = downtime_factor
         self._told = told
         self._note_abort = note_abort
+        self._find_again = find_again
         self._measured = measured
         self.device_bytes: int | None = None
         self._thread = threading.get_ident()
@@ -135,18 +139,25 @@ class MonitoredGuest(_Wrapper):
         ERROR, and leave a migration that may still end well to itself. A
         monitor that hears of no job looks again as long as the call that
         migrates has not come back.
+
+        A libvirt that was restarted is waited for: whether the guest has
+        left is seen then, and was only guessed before.
         """
         try:
             job = self._guest.get_job_info()
         except Exception as error:
-            if libvirt_errors.number_of(error) not in libvirt_errors.BUSY:
+            number = libvirt_errors.number_of(error)
+            if number is None:
                 raise
             if not self._unknown:
                 self._told.warn(
                     "not known how far it is: %(error)s", error=error
                 )
-            self._unknown = True
-            return _NoJob()
+            if number in libvirt_errors.BUSY:
+                self._unknown = True
+                return _NoJob()
+            self._guest = self._find_again()
+            job = self._guest.get_job_info()
         self._unknown = False
         if self._measured:
             self._measure()

@@ -68,6 +68,7 @@ class Migration:
     :ivar downtimes: maximum downtimes that were set on the domain, in ms.
     :ivar busy: how many times libvirt cannot tell how far it is; then it goes
         on.
+    :ivar unheard: raised once to who asks how far it is; then it goes on.
     """
 
     error: Exception | None = None
@@ -82,6 +83,7 @@ class Migration:
     downtimes: list[int] = dataclasses.field(default_factory=list)
     paused: bool = False
     busy: int = 0
+    unheard: Exception | None = None
     during: Callable[[], None] = lambda: None
 
     @property
@@ -176,6 +178,10 @@ class _Libvirt:
                 "Timed out during operation: cannot acquire state change lock",
                 fakelibvirt.VIR_ERR_OPERATION_TIMEOUT,
             )
+        if planned is not None and planned.unheard is not None:
+            unheard, planned.unheard = planned.unheard, None
+            planned.go_on.set()
+            raise unheard
         none = fakelibvirt.VIR_DOMAIN_JOB_NONE
         job_type = getattr(domain, "job_type", none)
         if job_type != fakelibvirt.VIR_DOMAIN_JOB_UNBOUNDED:

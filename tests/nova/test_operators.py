@@ -207,6 +207,34 @@ class TestBusyGuest(base.MdevComputesTestCase):
         self.assertEqual({}, self.target_host.mdevs)
 
 
+class TestRestartedLibvirt(base.MdevComputesTestCase):
+    """The source's libvirtd is restarted during the migration."""
+
+    def test_the_guest_stays(self):
+        """It is not in ERROR, and the destination has undone its part."""
+        server = self.boot()
+        planned = self.plan(server)
+        planned.go_on.clear()
+        planned.unheard = fake_host.libvirt_error("client socket is closed")
+        planned.error = fake_host.libvirt_error("end of file")
+
+        self.assertIn(self.run_migration(server), ("failed", "error"))
+
+        self.assert_state(server, "active", "source")
+        self.assertEqual({}, self.target_host.mdevs)
+
+    def test_it_had_left(self):
+        """What the new one shows decides: the guest has arrived."""
+        server = self.boot()
+        planned = self.plan(server)
+        planned.go_on.clear()
+        planned.unheard = fake_host.libvirt_error("client socket is closed")
+
+        self.assertEqual("completed", self.run_migration(server))
+
+        self.assert_state(server, "active", "destination")
+
+
 class TestWords(base.MdevComputesTestCase):
     """A refusal sends its reader the right way."""
 

@@ -53,8 +53,8 @@ def _sent(guest, targets, **given):
     return sent
 
 
-def _monitored(guest, factor=1.0):
-    return MonitoredGuest(guest, factor, TOLD, lambda: None)
+def _monitored(guest, factor=1.0, again=None):
+    return MonitoredGuest(guest, factor, TOLD, lambda: None, lambda: again)
 
 
 class Asked:
@@ -302,16 +302,30 @@ class TestHowFar:
         assert types == [none, none, "half", none]
         assert caplog.text.count("not known how far it is") == 2
 
+    def test_restarted(self, caplog):
+        """After a restart of libvirt a new connection tells, from then on."""
+        lost = testing.libvirt_error(
+            libvirt.VIR_ERR_INTERNAL_ERROR, "client socket is closed"
+        )
+        guest = _monitored(Asked(lost), again=Asked("half", "done"))
+
+        assert [guest.get_job_info() for _ in range(2)] == ["half", "done"]
+        assert "client socket is closed" in caplog.text
+
     @pytest.mark.parametrize(
-        "error",
+        ("error", "again"),
         [
-            testing.libvirt_error(libvirt.VIR_ERR_RPC, "broken pipe"),
-            ValueError("no error of libvirt's"),
+            (
+                testing.libvirt_error(libvirt.VIR_ERR_RPC, "broken pipe"),
+                testing.libvirt_error(libvirt.VIR_ERR_NO_DOMAIN, "gone"),
+            ),
+            (ValueError("no error of libvirt's"), None),
         ],
     )
-    def test_other_errors_are_novas(self, error):
+    def test_other_errors_are_novas(self, error, again):
         """They reach the monitor as they are."""
-        with pytest.raises(type(error)) as caught:
-            _monitored(Asked(error)).get_job_info()
+        last = again or error
+        with pytest.raises(type(last)) as caught:
+            _monitored(Asked(error), again=Asked(last)).get_job_info()
 
-        assert caught.value is error
+        assert caught.value is last
