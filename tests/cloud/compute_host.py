@@ -20,6 +20,8 @@ from tests.lab.hosts import LabHost, end, until
 CLAIM_PREFIX = "mdev-claim-"
 _MDEVS = "/sys/bus/mdev/devices"
 _INSTANCES = "/var/lib/nova/instances"
+_NINE_P = "trans=virtio,version=9p2000.L,msize=262144"
+_QEMU_CONF = "/etc/libvirt/qemu.conf"
 _CRASHED = "BUG:|Oops|general protection"
 
 
@@ -102,6 +104,13 @@ class ComputeHost:
         """Return the type of each mdev, active or defined, by UUID."""
         return {mdev.uuid: mdev.mdev_type for mdev in self.inventory().mdevs}
 
+    def see_mdevs(self, wanted: dict[str, str]) -> None:
+        """Wait until these are the mdevs; libvirt hears of it a bit late."""
+        until(
+            f"mdevs of host {self.name} as before",
+            lambda: self.mdevs() == wanted,
+        )
+
     def assigned(self, server: str) -> set[str]:
         """Return the mdevs that a server's guest has here."""
         with self.connected() as connection:
@@ -158,6 +167,28 @@ class ComputeHost:
         """Tell whether the directory of an instance is here."""
         path = f"{_INSTANCES}/{server}"
         return bool(self.run(f"[ ! -e {path} ] || echo here"))
+
+    def share_instances(self) -> None:
+        """Have the instances in a directory that the other host has, too."""
+        self.run(
+            f"mount -t 9p -o {_NINE_P} instances {_INSTANCES}\n"
+            # libvirt does not take 9p for shared by itself.
+            f"echo 'shared_filesystems = [ \"{_INSTANCES}\" ]'"
+            f" >>{_QEMU_CONF}\n"
+            "/lab/libvirtd stop; /lab/libvirtd start"
+        )
+
+    def unshare_instances(self) -> None:
+        """Have them in a directory of its own again."""
+        self.run(
+            f"umount {_INSTANCES}\n"
+            f"sed -i /^shared_filesystems/d {_QEMU_CONF}\n"
+            "/lab/libvirtd stop; /lab/libvirtd start"
+        )
+
+    def remove_directory(self, server: str) -> None:
+        """Remove the directory of an instance that Nova has left."""
+        self.run(f"rm -r {_INSTANCES}/{server}")
 
     # Things to break --------------------------------------------------
 

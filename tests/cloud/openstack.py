@@ -48,6 +48,11 @@ class OpenStack:
         """Return the first number of Nova's release."""
         return int(self.release.split(".")[0])
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a host has another release than the rest."""
+        return {*self._cloud.computes.values()} != {self.release}
+
     def client(self, *words: str) -> Any:
         """Run the real ``openstack`` client and return its document."""
         answer = subprocess.run(
@@ -64,6 +69,23 @@ class OpenStack:
         )
         assert answer.returncode == 0, answer
         return json.loads(answer.stdout)
+
+    def manage(self, *words: str) -> str:
+        """Run ``nova-manage``, as an administrator does."""
+        settings = self._cloud.settings
+        configuration = self._work.etc("nova") / "nova.conf"
+        answer = subprocess.run(
+            [
+                str(settings.nova / "bin/nova-manage"),
+                *("--config-file", str(configuration)),
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=CLIENT_LIMIT_S,
+            check=False,
+        )
+        return answer.stdout
 
     # Services ---------------------------------------------------------
 
@@ -116,6 +138,19 @@ class OpenStack:
             host.control("start")
         names = [host.name for host in found]
         hosts.wait_until_ready(self._work, self.api, names, since)
+
+    @contextlib.contextmanager
+    def lost(self, host: ComputeHost) -> Iterator[None]:
+        """Lose a nova-compute, and have Nova know that."""
+        host.control("kill")
+        self._change(host, {"forced_down": True})
+        try:
+            yield
+        finally:
+            self._change(host, {"forced_down": False})
+            since = hosts.now()
+            host.control("start")
+            hosts.wait_until_ready(self._work, self.api, [host.name], since)
 
     def wait_for_computes(self) -> None:
         """Wait until both nova-computes have given a sign of life from now on.
@@ -180,7 +215,16 @@ class OpenStack:
         """Give a server another flavor, on the host where it is."""
         with self._alone(on):
             self.act(server, "resize", flavorRef=self._flavor(flavor))
-            self.wait_for_status(server, "VERIFY_RESIZE")
+            self._confirm(server, on)
+
+    def migrate_cold(self, server: str, to: ComputeHost) -> None:
+        """Move a server to another host while it is off."""
+        self.act(server, "migrate", host=to.compute)
+        self._confirm(server, to)
+
+    def _confirm(self, server: str, on: ComputeHost) -> None:
+        """Wait for a server that was moved, and agree."""
+        self.wait_for_status(server, "VERIFY_RESIZE")
         assert self.host_of(server) == on.compute
         self.act(server, "confirmResize")
         self.wait_for_status(server, "ACTIVE")
@@ -225,13 +269,21 @@ class OpenStack:
 
     def migrate(self, server: str, to: ComputeHost | None = None) -> int:
         """Ask for a live migration and return its number."""
-        before = {each["id"] for each in self._migrations(server)}
-        self.act(
+        return self._start(
             server,
             "os-migrateLive",
             host=to.compute if to else None,
             block_migration="auto",
         )
+
+    def evacuate(self, server: str, to: ComputeHost) -> int:
+        """Ask for a server of a lost host elsewhere; return the number."""
+        return self._start(server, "evacuate", host=to.compute)
+
+    def _start(self, server: str, action: str, **values: Any) -> int:
+        """Ask for an action with a record of a migration."""
+        before = {each["id"] for each in self._migrations(server)}
+        self.act(server, action, **values)
         return until(
             f"record of the migration of {server}",
             lambda: next(

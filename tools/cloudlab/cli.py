@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labhost import agent, lab, needs, terminal
@@ -38,6 +38,9 @@ _SHORT = (
     "tests/cloud/test_races.py::test_two_guests_and_one_available_mdev",
     "tests/cloud/test_status.py",
 )
+#: What is for hosts of two releases, and the rest.
+_MIXED = "tests/cloud/test_mixed.py"
+_USUAL = ("tests/cloud", f"--ignore={_MIXED}")
 #: Exit status for "nothing was wrong, but it cannot be run here".
 SKIPPED = 77
 _PROGRAMS = ("mariadbd", "mariadb-install-db", "rabbitmq-server", "epmd")
@@ -59,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _build(work: WorkFolder, options: argparse.Namespace) -> None:
     needs.check(_PROGRAMS)
     with work.lock():
-        whole.build(work, options.release)
+        whole.build(work, options.release, _computes(options))
 
 
 def _up(work: WorkFolder, options: argparse.Namespace) -> int:
     needs.check(_PROGRAMS)
     with work.lock():
-        whole.up(work, options.release)
+        whole.up(work, options.release, _computes(options))
     return _status(work, options)
 
 
@@ -109,21 +112,38 @@ def _test(work: WorkFolder, options: argparse.Namespace) -> int:
     every = options.release == "all"
     releases = RELEASES if every else (options.release,)
     words = [*(_SHORT if options.short else ()), *options.pytests]
-    return max([_test_on(work, each, words) for each in releases])
+    if not any(word.startswith("tests/cloud") for word in words):
+        words += [_MIXED] if options.compute else _USUAL
+    return max(
+        [
+            _test_on(work, each, _computes(options, each), words)
+            for each in releases
+        ]
+    )
 
 
-def _test_on(work: WorkFolder, release: str, words: Sequence[str]) -> int:
+def _computes(
+    options: argparse.Namespace, release: str | None = None
+) -> dict[str, str]:
+    """Return the release of each host."""
+    usual = dict.fromkeys(HOSTS, release or options.release)
+    return usual | dict(options.compute)
+
+
+def _test_on(
+    work: WorkFolder,
+    release: str,
+    computes: Mapping[str, str],
+    words: Sequence[str],
+) -> int:
     """Test one release; leave a cloud that was up before as it is."""
     cloud = state.load(work)
     was_up = cloud is not None and whole.is_whole(work, cloud)
     try:
         with work.lock():
-            whole.up(work, release)
-        named = any(word.startswith("tests/cloud") for word in words)
-        where = [] if named else ["tests/cloud"]
-        python = [sys.executable, "-m", "pytest"]
+            whole.up(work, release, computes)
         return subprocess.run(
-            [*python, *_PYTEST, *where, *words],
+            [sys.executable, "-m", "pytest", *_PYTEST, *words],
             cwd=TOP,
             timeout=TEST_LIMIT_S,
             check=False,
@@ -141,6 +161,7 @@ def _describe(work: WorkFolder, cloud: Running) -> dict[str, Any]:
     running = hosts.running(work)
     return {
         "release": cloud.release,
+        "computes": cloud.computes,
         "services": {
             name: process.is_running()
             for name, process in cloud.processes.items()
@@ -182,7 +203,8 @@ def _lines(described: dict[str, Any]) -> str:
     ]
     for name, host in described["hosts"].items():
         where = host["client_uri"] if host["running"] else "is down"
-        lines.append(f"host {name}: {where}")
+        release = described["computes"][name]
+        lines.append(f"host {name}: Nova {release}, {where}")
     lines.append("to use it:")
     for name, value in described["export"].items():
         lines.append(f"  export {name}={value}")
@@ -229,6 +251,24 @@ def _add_release(parser: argparse.ArgumentParser, *releases: str) -> None:
     parser.add_argument(
         "--release", choices=releases, default=RELEASES[0], help=text
     )
+    parser.add_argument(
+        "--compute",
+        action="append",
+        default=[],
+        type=_compute,
+        metavar="HOST=RELEASE",
+        help="a host with another release than the rest, as a=28.3.1",
+    )
+
+
+def _compute(text: str) -> tuple[str, str]:
+    host, _, release = text.partition("=")
+    if host not in HOSTS or release not in RELEASES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no host ({', '.join(HOSTS)}) and release"
+            f" ({', '.join(RELEASES)})"
+        )
+    return host, release
 
 
 def _print(text: str) -> None:

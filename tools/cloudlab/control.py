@@ -3,7 +3,7 @@
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from labhost import terminal
 
@@ -34,9 +34,10 @@ _APIS = {
 }
 
 
-def up(work: WorkFolder, release: str) -> Running:
+def up(work: WorkFolder, release: str, computes: Mapping[str, str]) -> Running:
     """Start all services anew, and wait until they answer.
 
+    :param computes: the releases that the hosts are to have.
     :raises LabError: if one does not.
     """
     shutil.rmtree(work.run, ignore_errors=True)
@@ -44,7 +45,8 @@ def up(work: WorkFolder, release: str) -> Running:
     tables = database.with_tables(work, release)
     nova = environments.nova(work, release)
     settings = Settings.prepare(work.run, environments.services(work), nova)
-    cloud = Running(release, settings, environments.project(work, nova))
+    project = environments.project(work, nova)
+    cloud = Running(release, dict(computes), settings, project)
     shutil.copytree(tables, work.run / "database")
     for name in ("database", "broker_names", "broker"):
         start(work, cloud, name)

@@ -44,32 +44,40 @@ DEVICES: Sections = {
 }
 
 
-def boot(work: WorkFolder, release: str) -> None:
+def boot(work: WorkFolder, releases: Mapping[str, str]) -> None:
     """Start both hosts and wait for their libvirtd.
 
+    :param releases: of Nova, by host.
     :raises LabError: if one does not become ready.
     """
     built = lab.build(LabFolder.default())
-    disk = software.disk(work, release)
     extra = {}
+    _empty(work.instances)
     for name, spec in HOSTS.items():
         share = work.share(spec)
-        shutil.rmtree(share, ignore_errors=True)
-        share.mkdir(parents=True)
-        extra[name] = _fittings(disk, share)
+        _empty(share)
+        disk = software.disk(work, releases[name])
+        extra[name] = _fittings(disk, share, work.instances)
     lab.up(work.hosts, built, extra)
 
 
-def _fittings(disk: Path, share: Path) -> list[str]:
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _fittings(disk: Path, share: Path, instances: Path) -> list[str]:
     """Return what a host has beyond those of the lab."""
     network = f"{ipaddress.ip_network(f'{OUTSIDE}/24', strict=False)}"
     own = "local,mount_tag=cloud,security_model=none"
+    common = "local,mount_tag=instances,security_model=none"
     words = [
         *("-m", str(_MEMORY_MIB)),
         *("-drive", f"file={disk},if=virtio,format=raw,readonly=on"),
         *("-netdev", f"user,id=control,net={network},host={OUTSIDE}"),
         *("-device", "virtio-net-pci,netdev=control"),
         *("-virtfs", f"{own},path={share}"),
+        *("-virtfs", f"{common},path={instances}"),
     ]
     for slot in _SLOTS:
         words += ["-device", f"secondary-vga,addr={slot}"]
@@ -142,7 +150,8 @@ def configure(
     :param more: options by group, beside or instead of the usual.
     """
     share = work.share(spec)
-    privsep = f"{cloud.settings.nova}/bin/privsep-helper"
+    nova = environments.nova(work, cloud.computes[spec.name])
+    privsep = f"{nova}/bin/privsep-helper"
     helper = {"helper_command": f"{privsep} --config-file /etc/nova/nova.conf"}
     sections: Sections = DEVICES | {
         group: dict(helper)
@@ -154,10 +163,10 @@ def configure(
     for group, options in (more or {}).items():
         sections[group] = sections.get(group, {}) | dict(options)
     (share / "nova.conf").write_text(cloud.settings.compute(spec, sections))
-    (share / "environment").write_text(f"{cloud.settings.nova}\n")
+    (share / "environment").write_text(f"{nova}\n")
     (share / "flavour").write_text(f"{flavour}\n")
     shutil.rmtree(share / "project", ignore_errors=True)
-    project = environments.project(work, cloud.settings.nova)
+    project = environments.project(work, nova)
     shutil.copytree(project, share / "project")
 
 
@@ -207,12 +216,14 @@ def now() -> str:
 def is_up(api: Api, spec: HostSpec, since: str = "") -> bool:
     """Whether the API shows a host's nova-compute as up.
 
+    One whose libvirt is away disables itself until it finds it again.
+
     :param since: when it was started: it must have said so after that.
     """
     services = api.get("compute", "/v2.1/os-services?binary=nova-compute")
     return any(
         service["host"] == f"host-{spec.name}"
-        and service["state"] == "up"
+        and (service["state"], service["status"]) == ("up", "enabled")
         and (service["updated_at"] or "") > since
         for service in services["services"]
     )

@@ -85,6 +85,11 @@ class WorkFolder:
         """The configuration of a service."""
         return self.run / "etc" / service
 
+    @property
+    def instances(self) -> Path:
+        """What both hosts can mount for their instances."""
+        return self.path / "instances"
+
     def share(self, spec: HostSpec) -> Path:
         """What a host sees as its ``/cloud``."""
         return self.path / f"share-{spec.name}"

@@ -17,11 +17,14 @@ from cloudlab.process import Process
 class Running:
     """A cloud that was started.
 
+    :ivar release: of Nova on this machine.
+    :ivar computes: of Nova on each host.
     :ivar project: where this project is installed, on this machine.
     :ivar processes: by name, as they were started.
     """
 
     release: str
+    computes: dict[str, str]
     settings: Settings
     project: Path
     processes: dict[str, Process] = field(default_factory=dict)
@@ -42,6 +45,7 @@ def load(work: WorkFolder) -> Running | None:
     settings = found["settings"]
     return Running(
         release=found["release"],
+        computes=found["computes"],
         settings=Settings(
             folder=Path(settings["folder"]),
             services=Path(settings["services"]),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bring the whole cloud up and down: control plane and hosts."""
 
+from collections.abc import Mapping
 from concurrent import futures
 
 from labhost import lab, terminal
@@ -20,33 +21,43 @@ from cloudlab.layout import WorkFolder
 from cloudlab.state import Running
 
 
-def build(work: WorkFolder, release: str) -> None:
+def build(work: WorkFolder, release: str, computes: Mapping[str, str]) -> None:
     """Make all that a cloud starts from.
 
+    :param computes: releases of Nova, by host.
     :raises LabError: if a part of it cannot be made.
     """
     lab.build(LabFolder.default())
-    software.disk(work, release)
+    for each in sorted({*computes.values()}):
+        software.disk(work, each)
+        environments.project(work, environments.nova(work, each))
     database.with_tables(work, release)
     environments.project(work, environments.nova(work, release))
 
 
-def up(work: WorkFolder, release: str) -> Running:
+def up(work: WorkFolder, release: str, computes: Mapping[str, str]) -> Running:
     """Start the cloud, unless it runs, and wait until it can be used.
 
-    :raises LabError: if it cannot in time, or another release runs.
+    One of other releases that runs is stopped.
+
+    :param computes: releases of Nova, by host.
+    :raises LabError: if it cannot in time.
     """
     found = state.load(work)
-    if found and found.release == release and is_whole(work, found):
+    if (
+        found
+        and (found.release, found.computes) == (release, computes)
+        and is_whole(work, found)
+    ):
         terminal.say(f"the cloud runs already, with Nova {release}")
         hosts.wait_until_ready(work, Api(found.settings.ports))
         return found
     down(work)
-    build(work, release)
+    build(work, release, computes)
     # The hosts boot while the services start.
     with futures.ThreadPoolExecutor(1) as pool:
-        boot = pool.submit(hosts.boot, work, release)
-        cloud = control.up(work, release)
+        boot = pool.submit(hosts.boot, work, computes)
+        cloud = control.up(work, release, computes)
         boot.result()
     hosts.start_computes(work, cloud)
     api = Api(cloud.settings.ports)
