@@ -55,3 +55,49 @@ def test_a_resize_on_its_host(
     assert len(b.assigned(server)) == 2
     assert b.claims() == []
     go(openstack, server, b, a)
+
+
+def test_a_cold_migration(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """It gets an mdev where it goes, and leaves none behind in use."""
+    server = boot("one", a)
+    go(openstack, server, a, b)
+
+    openstack.migrate_cold(server, a)
+
+    openstack.see_started(server, a)
+    assert len(a.assigned(server)) == 1
+    assert not b.has(server)
+    assert a.claims() + b.claims() == []
+    go(openstack, server, a, b)
+
+
+def test_an_evacuation(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """Nova cannot, as it wants the lost host's provider; nothing is left.
+
+    A Nova that can makes this fail.
+    """
+    server = boot("one", a)
+    go(openstack, server, a, b)
+    before, held = a.mdevs(), openstack.allocations(server)
+
+    with openstack.lost(b):
+        number = openstack.evacuate(server, a)
+
+        assert openstack.end_of(server, number) in ("failed", "error")
+        openstack.wait_for_status(server, "ACTIVE")
+        assert openstack.host_of(server) == b.compute
+        assert not a.has(server)
+        a.see_mdevs(before)
+        assert openstack.allocations(server) == held
+
+    assert b.see_counting(server, 0)

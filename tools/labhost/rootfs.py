@@ -17,6 +17,7 @@ PACKAGES = (
     *("qemu-system-x86", "seabios", "socat"),
     # What nova-compute runs; the libraries of a Python from elsewhere.
     *("e2fsprogs", "genisoimage", "procps", "qemu-utils"),
+    *("openssh-client", "openssh-server"),
     *("libbz2-1.0", "libffi8", "liblzma5", "libsqlite3-0", "libssl3t64"),
 )
 #: Only needed to build the driver, or by nobody here.
