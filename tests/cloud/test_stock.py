@@ -12,7 +12,7 @@ from cloudlab.hosts import PARENTS, TYPES
 
 from tests.cloud.compute_host import ComputeHost
 from tests.cloud.openstack import OpenStack
-from tests.cloud.test_failures import COPY_LIMIT_S
+from tests.cloud.test_failures import COPY_LIMIT_S, SPEED_MIB_S
 from tests.lab.hosts import until
 
 #: The first Nova whose guests with mdevs can be live-migrated.
@@ -77,6 +77,27 @@ def test_a_dead_qemu_of_the_destination(
     until("ERROR", lambda: openstack.status(server) == "ERROR", 120)
     assert a.see_counting(server, count) > count
     assert len(b.mdevs()) == 1
+
+
+def test_a_dead_libvirtd_of_the_source(
+    openstack: OpenStack,
+    a: ComputeHost,
+    b: ComputeHost,
+    boot: Callable[..., str],
+) -> None:
+    """The guest, which has not left, runs on in ERROR."""
+    needs(openstack, FIRST)
+    server = boot("one", a, "guest-busy")
+    a.slow_down(server, SPEED_MIB_S)
+    openstack.migrate(server, b)
+    until("copy of memory", lambda: a.is_copying(server), COPY_LIMIT_S)
+    count = a.count(server)
+
+    a.libvirtd("kill")
+    a.libvirtd("start")
+
+    until("ERROR", lambda: openstack.status(server) == "ERROR", 120)
+    assert a.see_counting(server, count) > count
 
 
 def test_a_guest_with_mdevs_is_refused(

@@ -16,6 +16,7 @@ from cloudlab.layout import RELEASES, WorkFolder
 #: The file of scenarios in which Nova runs as it is.
 _STOCK = "test_stock"
 _NOT_RUN = "not run"
+_NOT_THERE = "not on this release"
 
 
 class Ending(TypedDict):
@@ -66,8 +67,9 @@ def table(found: Mapping[str, Mapping[str, Ending]]) -> str:
     writer.writerow(["Scenario", "Nova with", *RELEASES])
     for name, endings in sorted(found.items()):
         kind = "nothing" if name.startswith(f"{_STOCK}: ") else "the mixin"
+        words = name.removeprefix("test_").replace("_", " ")
         writer.writerow(
-            [name, kind, *(_cell(endings.get(each)) for each in RELEASES)]
+            [words, kind, *(_cell(endings.get(each)) for each in RELEASES)]
         )
     return text.getvalue()
 
@@ -81,4 +83,6 @@ def _name(node: str) -> str:
 def _cell(ending: Ending | None) -> str:
     if ending is None:
         return _NOT_RUN
+    if ending["result"] == "skipped":
+        return _NOT_THERE
     return f"{ending['result']} ({ending['seconds']} s, {ending['date']})"
