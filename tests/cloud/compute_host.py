@@ -22,7 +22,7 @@ _MDEVS = "/sys/bus/mdev/devices"
 _INSTANCES = "/var/lib/nova/instances"
 _NINE_P = "trans=virtio,version=9p2000.L,msize=262144"
 _QEMU_CONF = "/etc/libvirt/qemu.conf"
-_CRASHED = "BUG:|Oops|general protection"
+_CRASHED = "BUG:|Oops|general protection|segfault"
 
 
 class ComputeHost:
@@ -171,7 +171,7 @@ class ComputeHost:
     def share_instances(self) -> None:
         """Have the instances in a directory that the other host has, too."""
         self.run(
-            f"mount -t 9p -o {_NINE_P} instances {_INSTANCES}\n"
+            f"set -e; mount -t 9p -o {_NINE_P} instances {_INSTANCES}\n"
             # libvirt does not take 9p for shared by itself.
             f"echo 'shared_filesystems = [ \"{_INSTANCES}\" ]'"
             f" >>{_QEMU_CONF}\n"
@@ -181,7 +181,7 @@ class ComputeHost:
     def unshare_instances(self) -> None:
         """Have them in a directory of its own again."""
         self.run(
-            f"umount {_INSTANCES}\n"
+            f"set -e; umount {_INSTANCES}\n"
             f"sed -i /^shared_filesystems/d {_QEMU_CONF}\n"
             "/lab/libvirtd stop; /lab/libvirtd start"
         )

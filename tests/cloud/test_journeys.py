@@ -45,7 +45,13 @@ def see_moved(
 
 
 #: What each flavor has of the two resource classes.
-_AMOUNTS = {"one": (1, 0), "two": (2, 0), "dual": (0, 1), "mixed": (1, 1)}
+_AMOUNTS = {
+    "plain": (0, 0),
+    "one": (1, 0),
+    "two": (2, 0),
+    "dual": (0, 1),
+    "mixed": (1, 1),
+}
 #: The first Nova that gives a guest of two classes a device of each.
 _FIRST_MIXED = 33
 

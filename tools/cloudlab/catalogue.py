@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the cloud offers its users: an image and flavors."""
 
-from labhost.layout import WorkFolder as LabFolder
+from pathlib import Path
 
 from cloudlab.api import Api
 
@@ -23,21 +23,20 @@ FLAVORS = {
 MEMORY_MIB = 64
 
 
-def fill(api: Api) -> None:
+def fill(api: Api, program: Path) -> None:
     """Enter images and flavors.
 
     A guest runs the lab's program, which QEMU boots as a kernel. That of
     ``guest-busy`` writes to most of its memory each second: no migration
     catches up with it.
 
+    :param program: that of the guests.
     :raises LabError: if a service refuses.
     """
-    lab = LabFolder.default()
-    built = next(lab.cache.glob("image-*/guest.elf"))
     kernel = _upload(
         api,
         {"name": "program", "disk_format": "aki", "container_format": "aki"},
-        built.read_bytes(),
+        program.read_bytes(),
     )
     for name, dirty_mib in (("guest", 1), ("guest-busy", 48)):
         _upload(

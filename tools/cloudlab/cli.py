@@ -110,16 +110,19 @@ def _test(work: WorkFolder, options: argparse.Namespace) -> int:
         terminal.say(f"skipped: {'; '.join(obstacles)}")
         return SKIPPED
     every = options.release == "all"
+    if options.compute and (
+        every or options.release in dict(options.compute).values()
+    ):
+        raise LabError("--compute is for a host with another release")
     releases = RELEASES if every else (options.release,)
     words = [*(_SHORT if options.short else ()), *options.pytests]
     if not any(word.startswith("tests/cloud") for word in words):
         words += [_MIXED] if options.compute else _USUAL
-    return max(
-        [
-            _test_on(work, each, _computes(options, each), words)
-            for each in releases
-        ]
-    )
+    ends = [
+        _test_on(work, each, _computes(options, each), words)
+        for each in releases
+    ]
+    return max(map(abs, ends))
 
 
 def _computes(
@@ -136,23 +139,30 @@ def _test_on(
     computes: Mapping[str, str],
     words: Sequence[str],
 ) -> int:
-    """Test one release; leave a cloud that was up before as it is."""
-    cloud = state.load(work)
-    was_up = cloud is not None and whole.is_whole(work, cloud)
-    try:
-        with work.lock():
+    """Test one release, with no other command meanwhile.
+
+    A cloud that was up before is left up. One that could not be started or
+    tested does not keep other releases from their turn.
+    """
+    with work.lock():
+        cloud = state.load(work)
+        was_up = cloud is not None and whole.is_whole(work, cloud)
+        try:
             whole.up(work, release, computes)
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", *_PYTEST, *words],
-            cwd=TOP,
-            timeout=TEST_LIMIT_S,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        raise LabError(f"no end of the tests in {TEST_LIMIT_S} s") from None
-    finally:
-        if not was_up:
-            with work.lock():
+            return subprocess.run(
+                [sys.executable, "-m", "pytest", *_PYTEST, *words],
+                cwd=TOP,
+                timeout=TEST_LIMIT_S,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            terminal.say(f"no end of the tests in {TEST_LIMIT_S} s")
+            return 1
+        except LabError as exc:
+            terminal.say(str(exc))
+            return 1
+        finally:
+            if not was_up:
                 whole.down(work)
 
 
@@ -208,7 +218,7 @@ def _lines(described: dict[str, Any]) -> str:
     lines.append("to use it:")
     for name, value in described["export"].items():
         lines.append(f"  export {name}={value}")
-    lines.append(f"  {described['client']} server list")
+    lines.append(f"  alias openstack={described['client']}")
     return "\n".join(lines)
 
 

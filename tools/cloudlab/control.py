@@ -12,6 +12,7 @@ from cloudlab import (
     database,
     environments,
     process,
+    reach,
     services,
     state,
 )
@@ -26,6 +27,9 @@ NAMES = (
     *("broker_names", "broker", "database", "identity", "placement"),
     *("image", "network", "compute", "conductor", "scheduler"),
 )
+#: What others need to be there when they start.
+_WAITED_FOR = ("broker_names", "broker", "database")
+START_LIMIT_S = 180
 _APIS = {
     "placement": "/",
     "image": "/v2/images",
@@ -90,12 +94,15 @@ def down(work: WorkFolder) -> None:
 
 
 def start(work: WorkFolder, cloud: Running, name: str) -> None:
-    """Start one service, and remember it.
+    """Start one service, and remember it at once: it is to be ended.
 
     :raises LabError: if it does not start.
     """
-    cloud.processes[name] = _start(work, cloud, name)
+    cloud.processes[name] = started = _start(work, cloud, name)
     state.store(work, cloud)
+    if name in _WAITED_FOR:
+        port, log = cloud.settings.ports[name], work.logs / f"{name}.log"
+        reach.wait_for_port(name, port, started, START_LIMIT_S, log)
 
 
 def stop(

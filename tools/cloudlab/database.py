@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labhost import terminal
 
-from cloudlab import environments, process, reach
+from cloudlab import configuration, environments, layout, process, reach
 from cloudlab.configuration import Settings
 from cloudlab.layout import DATABASES, LOOPBACK, PASSWORD, USER, WorkFolder
 from cloudlab.process import Process
@@ -25,20 +25,16 @@ _OPTIONS = (
 
 
 def start(folder: Path, port: int, log: Path, *more: str) -> Process:
-    """Start a server on a data folder, and wait until it answers.
+    """Start a server on a data folder; it answers on its port a bit later.
 
     Its socket is named within the folder: whole paths may be too long.
-
-    :raises LabError: if it does not.
     """
     command = [
         *(_SERVER, "--no-defaults", *_OPTIONS, f"--datadir={folder}"),
         *(f"--bind-address={LOOPBACK}", f"--port={port}"),
         *("--socket=socket", "--pid-file=pid", *more),
     ]
-    server = process.start("database", command, log)
-    reach.wait_for_port("database", port, server, START_LIMIT_S, log)
-    return server
+    return process.start("database", command, log)
 
 
 def with_tables(work: WorkFolder, release: str) -> Path:
@@ -48,7 +44,8 @@ def with_tables(work: WorkFolder, release: str) -> Path:
     """
     nova = environments.nova(work, release)
     services = environments.services(work)
-    recipe = environments.digest(Path(__file__))
+    modules = (layout.__file__, configuration.__file__, __file__)
+    recipe = environments.digest(*map(Path, modules))
     name = f"tables-{recipe}-{services.name}-{nova.name}"
     target = work.cache / name
 
@@ -76,6 +73,7 @@ def _create(folder: Path, settings: Settings, log: Path) -> None:
     port = settings.ports["database"]
     server = start(folder, port, log, f"--init-file={first}")
     try:
+        reach.wait_for_port("database", port, server, START_LIMIT_S, log)
         _sync_all(settings, log)
     finally:
         process.stop(server)

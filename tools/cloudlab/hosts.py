@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labhost import agent, lab, state, terminal
 from labhost.failure import LabError
+from labhost.image import Image
 from labhost.layout import HOSTS, HostSpec
 from labhost.layout import WorkFolder as LabFolder
 from labhost.state import RunningHost
@@ -44,13 +45,23 @@ DEVICES: Sections = {
 }
 
 
+def image(work: WorkFolder) -> Image:
+    """Return what hosts boot from: the lab's image.
+
+    :raises LabError: if it cannot be built.
+    """
+    shared = LabFolder.default()
+    with shared.lock():
+        return lab.build(shared, running(work).values())
+
+
 def boot(work: WorkFolder, releases: Mapping[str, str]) -> None:
     """Start both hosts and wait for their libvirtd.
 
     :param releases: of Nova, by host.
     :raises LabError: if one does not become ready.
     """
-    built = lab.build(LabFolder.default())
+    built = image(work)
     extra = {}
     _empty(work.instances)
     for name, spec in HOSTS.items():
@@ -224,7 +235,8 @@ def is_up(api: Api, spec: HostSpec, since: str = "") -> bool:
     return any(
         service["host"] == f"host-{spec.name}"
         and (service["state"], service["status"]) == ("up", "enabled")
-        and (service["updated_at"] or "") > since
+        # Up to the second: what follows is not always told.
+        and (service["updated_at"] or "")[: len(since)] > since
         for service in services["services"]
     )
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start and end the processes of this machine that the cloud consists of."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -64,7 +65,8 @@ def stop(process: Process, how: int = signal.SIGTERM) -> None:
     for end, number in ((os.kill, how), (os.killpg, signal.SIGKILL)):
         if not process.is_running():
             return
-        end(process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            end(process.pid, number)
         try:
             terminal.wait_for(
                 f"end of {process.name} (process {process.pid})",
@@ -111,6 +113,10 @@ def _environment(changes: Mapping[str, str] | None) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "OS_", "VIRTUAL_ENV"))
     }
+    # The services are on this machine; packages may be behind a proxy.
+    for name in ("no_proxy", "NO_PROXY"):
+        others = [kept[name]] if kept.get(name) else []
+        kept[name] = ",".join([*others, "127.0.0.1", "localhost"])
     return kept | {"PYTHONUNBUFFERED": "1"} | dict(changes or {})
 
 

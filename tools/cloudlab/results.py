@@ -57,7 +57,9 @@ def note(
         "seconds": round(seconds),
         "date": today,
     }
-    work.results.write_text(json.dumps(found, indent=2) + "\n")
+    unfinished = work.results.with_suffix(".new")
+    unfinished.write_text(json.dumps(found, indent=2) + "\n")
+    unfinished.rename(work.results)
 
 
 def table(found: Mapping[str, Mapping[str, Ending]]) -> str:

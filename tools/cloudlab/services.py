@@ -70,6 +70,7 @@ def start_api(name: str, settings: Settings, log: Path) -> Process:
             *(environment / "bin/uwsgi", "--http-socket"),
             *(f"{LOOPBACK}:{settings.ports[name]}", "--need-app"),
             *("--processes", 1, "--threads", 4, "--master", "--lazy-apps"),
+            "--no-orphans",
             *("--die-on-term", "--virtualenv", environment),
             # Without it clients keep connections that are closed here.
             *("--add-header", "Connection: close"),

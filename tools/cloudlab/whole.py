@@ -4,8 +4,7 @@
 from collections.abc import Mapping
 from concurrent import futures
 
-from labhost import lab, terminal
-from labhost.layout import WorkFolder as LabFolder
+from labhost import terminal
 
 from cloudlab import (
     catalogue,
@@ -27,7 +26,7 @@ def build(work: WorkFolder, release: str, computes: Mapping[str, str]) -> None:
     :param computes: releases of Nova, by host.
     :raises LabError: if a part of it cannot be made.
     """
-    lab.build(LabFolder.default())
+    hosts.image(work)
     for each in sorted({*computes.values()}):
         software.disk(work, each)
         environments.project(work, environments.nova(work, each))
@@ -38,22 +37,22 @@ def build(work: WorkFolder, release: str, computes: Mapping[str, str]) -> None:
 def up(work: WorkFolder, release: str, computes: Mapping[str, str]) -> Running:
     """Start the cloud, unless it runs, and wait until it can be used.
 
-    One of other releases that runs is stopped.
+    One that runs with anything else than what is here now is stopped.
 
     :param computes: releases of Nova, by host.
     :raises LabError: if it cannot in time.
     """
+    build(work, release, computes)
     found = state.load(work)
     if (
         found
-        and (found.release, found.computes) == (release, computes)
         and is_whole(work, found)
+        and _is_of_now(work, found, release, computes)
     ):
         terminal.say(f"the cloud runs already, with Nova {release}")
         hosts.wait_until_ready(work, Api(found.settings.ports))
         return found
     down(work)
-    build(work, release, computes)
     # The hosts boot while the services start.
     with futures.ThreadPoolExecutor(1) as pool:
         boot = pool.submit(hosts.boot, work, computes)
@@ -61,9 +60,22 @@ def up(work: WorkFolder, release: str, computes: Mapping[str, str]) -> Running:
         boot.result()
     hosts.start_computes(work, cloud)
     api = Api(cloud.settings.ports)
-    catalogue.fill(api)
+    catalogue.fill(api, hosts.image(work).program)
     hosts.wait_until_ready(work, api)
     return cloud
+
+
+def _is_of_now(
+    work: WorkFolder, cloud: Running, release: str, computes: Mapping[str, str]
+) -> bool:
+    """Whether a cloud consists of what would be started now."""
+    nova = environments.nova(work, release)
+    return (
+        cloud.computes == computes
+        and cloud.settings.nova == nova
+        and cloud.settings.services == environments.services(work)
+        and cloud.project == environments.project(work, nova)
+    )
 
 
 def down(work: WorkFolder) -> None:

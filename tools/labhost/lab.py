@@ -12,9 +12,12 @@ from labhost.layout import GUEST_PROGRAM, HOSTS, KNOWN, WorkFolder
 from labhost.state import RunningHost
 
 
-def build(work: WorkFolder) -> image.Image:
-    """Return the image, building it if its inputs changed."""
-    hosts = state.load(work).values()
+def build(work: WorkFolder, others: Iterable[RunningHost] = ()) -> image.Image:
+    """Return the image, building it if its inputs changed.
+
+    :param others: hosts that are not of this folder and boot from it.
+    """
+    hosts = [*state.load(work).values(), *others]
     in_use = [Path(host.image) for host in hosts if host.is_running()]
     return image.build(work, in_use)
 
