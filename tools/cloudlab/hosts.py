@@ -35,6 +35,9 @@ PARENTS = ("pci_0000_00_10_0", "pci_0000_00_11_0")
 TYPES = ("bochs-drm-1", "bochs-drm-2")
 CLASSES = ("VGPU", "CUSTOM_DUAL")
 
+#: How much of a time is always told.
+_TO_THE_SECOND = len("2026-01-01T00:00:00")
+
 DEVICES: Sections = {
     "devices": {"enabled_mdev_types": ",".join(TYPES)},
     f"mdev_{TYPES[0]}": {"device_addresses": CARDS[0]},
@@ -235,8 +238,7 @@ def is_up(api: Api, spec: HostSpec, since: str = "") -> bool:
     return any(
         service["host"] == f"host-{spec.name}"
         and (service["state"], service["status"]) == ("up", "enabled")
-        # Up to the second: what follows is not always told.
-        and (service["updated_at"] or "")[: len(since)] > since
+        and (service["updated_at"] or "")[:_TO_THE_SECOND] > since
         for service in services["services"]
     )
 
