@@ -31,11 +31,18 @@ _PYTEST = (
     "--override-ini=timeout=3600",
 )
 #: What fits in a quarter of an hour: there and back, a refusal, two guests
-#: and one available mdev, and the check before an upgrade.
+#: and one available mdev, three failures, and the check before an upgrade.
 _SHORT = (
     "tests/cloud/test_journeys.py::test_a_guest_goes_there_and_back[one]",
     "tests/cloud/test_refusals.py::test_a_full_parent",
     "tests/cloud/test_races.py::test_two_guests_and_one_available_mdev",
+    *(
+        f"tests/cloud/test_failures.py::test_{name}"
+        for name in (
+            *("a_dead_qemu_of_the_destination", "an_abort"),
+            "a_dead_libvirtd_of_the_source",
+        )
+    ),
     "tests/cloud/test_status.py",
 )
 #: What is for hosts of two releases, and the rest.
