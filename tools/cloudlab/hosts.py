@@ -35,6 +35,7 @@ PARENTS = ("pci_0000_00_10_0", "pci_0000_00_11_0")
 TYPES = ("bochs-drm-1", "bochs-drm-2")
 CLASSES = ("VGPU", "CUSTOM_DUAL")
 
+_LAST_LINES = 20
 #: How much of a time is always told.
 _TO_THE_SECOND = len("2026-01-01T00:00:00")
 
@@ -206,19 +207,32 @@ def wait_until_ready(
     """
     for name in names:
         spec = HOSTS[name]
+        log = work.share(spec) / "nova-compute.log"
         terminal.say(f"waiting for nova-compute of host {name}")
 
-        def ready(spec: HostSpec = spec) -> bool:
-            run(work, spec, "bash /cloud/compute status")
+        def ready(spec: HostSpec = spec, log: Path = log) -> bool:
+            if not run(work, spec, "bash /cloud/compute status || true"):
+                raise LabError(
+                    f"nova-compute of host {spec.name} ended: {_end_of(log)}"
+                )
             return is_up(api, spec, since) and is_offered(api, spec)
 
         terminal.wait_for(
             f"nova-compute of host {name} with its parents",
             ready,
             COMPUTE_LIMIT_S,
-            see=work.share(spec) / "nova-compute.log",
+            see=log,
             pause_s=3,
         )
+
+
+def _end_of(log: Path) -> str:
+    """Return the last words of a log, which may be gone soon."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError as exc:
+        return str(exc)
+    return "\n".join(lines[-_LAST_LINES:])
 
 
 def now() -> str:
