@@ -20,13 +20,13 @@ def upgraded(
     b: ComputeHost,
     emptied: None,
     request: pytest.FixtureRequest,
-) -> Iterator[None]:
+) -> Iterator[str]:
     """Have the newer host run with the mixin, and without it."""
     if not openstack.is_mixed:
         pytest.skip("hosts of one release: tools/cloud test --compute")
     if request.param != FLAVOURS[0]:
         openstack.restart_compute(b, request.param)
-    yield
+    yield str(request.param)
     openstack.empty()
     if request.param != FLAVOURS[0]:
         openstack.restart_compute(b)
@@ -39,8 +39,11 @@ def test_a_guest_goes_to_the_newer_host_and_back(
     b: ComputeHost,
     boot: Callable[..., str],
     flavor: str,
+    upgraded: str,
 ) -> None:
     """It counts on, whoever chooses the mdevs."""
+    if (upgraded, flavor) == ("stock", "two"):
+        pytest.skip("stock takes a new mdev that is listed late for missing")
     server = boot(flavor, a)
 
     go(openstack, server, a, b)
