@@ -15,7 +15,7 @@ class Limits:
     :ivar busy_s: for a busy mdev to be let go, and for a host that cannot
         be reached to come back, while undoing.
     :ivar settle_s: for a migration to come to an end after an error or an
-        abort.
+        abort, and for a libvirt that is restarted meanwhile.
     :ivar stable_s: for a guest to be seen where it was, when its source may
         still begin to send it for somebody who hears no answer.
     :ivar poll_s: between two looks.

@@ -79,9 +79,9 @@ class DriverGuests:
         """Return Nova's guest by a connection that works.
 
         :raises Exception: as Nova's, if libvirt does not come back within
-            ``limits.busy_s``, or has no such guest.
+            ``limits.settle_s``, or has no such guest.
         """
-        deadline = time.monotonic() + limits.busy_s
+        deadline = time.monotonic() + limits.settle_s
         for pause_s in limits.pauses():
             try:
                 self._driver._host.get_connection()
