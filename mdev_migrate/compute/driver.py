@@ -271,6 +271,9 @@ class MdevLiveMigrationMixin(HoldingsMixin, SharedDirectoryMixin):
                 lambda: self.mdev_compute.host.find_again(
                     instance, self.mdev_compute.limits
                 ),
+                lambda reason: exception.OutcomeUnknown(
+                    uuid, reason, self.mdev_compute_host, str(dest)
+                ),
                 measured=self.mdev_compute.metrics.wanted,
             )
             self.mdev_monitored[uuid] = monitored

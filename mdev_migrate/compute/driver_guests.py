@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from oslo_log import log
 
-from mdev_migrate import exception, model
+from mdev_migrate import exception, libvirt_errors, model
 from mdev_migrate.compute import objects
 from mdev_migrate.core import guest_xml, transport
 from mdev_migrate.limits import Limits
@@ -78,20 +78,23 @@ class DriverGuests:
     def find_again(self, instance: Any, limits: Limits) -> Any:
         """Return Nova's guest by a connection that works.
 
+        :raises libvirtError: if libvirt has no such guest.
         :raises Exception: as Nova's, if libvirt does not come back within
-            ``limits.settle_s``, or has no such guest.
+            ``limits.settle_s``.
         """
         deadline = time.monotonic() + limits.settle_s
-        for pause_s in limits.pauses():
+        host, uuid = self._driver._host, objects.instance_uuid(instance)
+        pauses = limits.pauses()
+        while True:
             try:
-                self._driver._host.get_connection()
-            except Exception:
-                if time.monotonic() >= deadline:
+                # Of a guest that is gone, Nova's own error does not say so.
+                host.get_connection().lookupByUUIDString(uuid)
+                return host.get_guest(instance)
+            except Exception as error:
+                gone = libvirt_errors.number_of(error) in libvirt_errors.GONE
+                if gone or time.monotonic() >= deadline:
                     raise
-            else:
-                break
-            time.sleep(pause_s)
-        return self._driver._host.get_guest(instance)
+            time.sleep(next(pauses))
 
     def find_guest(
         self, instance_uuid: str, mdevs: frozenset[str]

@@ -12,6 +12,12 @@ from mdev_migrate import libvirt_errors, libvirt_jobs
 from mdev_migrate.compute.migration_log import MigrationLog
 from mdev_migrate.core import guest_xml, transport
 
+#: Type of a job that has ended well: VIR_DOMAIN_JOB_COMPLETED.
+_COMPLETED = 3
+#: State and reason of a half that waits to hear of the other one:
+#: VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION.
+_HELD = (3, 2)
+
 
 class _Wrapper:
     """Passes everything on to Nova's guest that is not overridden."""
@@ -87,9 +93,10 @@ class OutgoingGuest(_Wrapper):
 
 @dataclass
 class _NoJob:
-    """What Nova's monitor reads of a guest that has no job.
+    """What Nova's monitor reads of a guest that has no job any more, or yet.
 
-    :ivar type: VIR_DOMAIN_JOB_NONE; Nova writes there what it makes of it.
+    :ivar type: VIR_DOMAIN_JOB_NONE unless its end is known; Nova writes there
+        what it makes of that.
     """
 
     type: int = 0
@@ -105,6 +112,8 @@ class MonitoredGuest(_Wrapper):
         failure if it does.
     :param find_again: returns Nova's guest as a libvirt that was started
         anew knows it; waits for that.
+    :param doubt: makes the error that says why it is not known where the
+        guest runs.
     :param measured: somebody wants to know how much device state is sent.
     :ivar device_bytes: that, as was seen last; None if libvirt did not say.
     """
@@ -116,6 +125,7 @@ class MonitoredGuest(_Wrapper):
         told: MigrationLog,
         note_abort: Callable[[], None],
         find_again: Callable[[], Any],
+        doubt: Callable[[str], Exception],
         *,
         measured: bool = False,
     ) -> None:
@@ -124,11 +134,13 @@ class MonitoredGuest(_Wrapper):
         self._told = told
         self._note_abort = note_abort
         self._find_again = find_again
+        self._doubt = doubt
         self._measured = measured
         self.device_bytes: int | None = None
         self._thread = threading.get_ident()
         self._aborted = False
         self._unknown = False
+        self._restarted = False
 
     def get_job_info(self) -> Any:
         """Return how far the migration is; no job while that is not known.
@@ -140,8 +152,8 @@ class MonitoredGuest(_Wrapper):
         monitor that hears of no job looks again as long as the call that
         migrates has not come back.
 
-        A libvirt that was restarted is waited for: whether the guest has
-        left is seen then, and was only guessed before.
+        A libvirt that was restarted is waited for, and asked by the next
+        look. One that has no such guest any more has sent it.
         """
         try:
             job = self._guest.get_job_info()
@@ -153,15 +165,55 @@ class MonitoredGuest(_Wrapper):
                 self._told.warn(
                     "not known how far it is: %(error)s", error=error
                 )
-            if number in libvirt_errors.BUSY:
-                self._unknown = True
-                return _NoJob()
-            self._guest = self._find_again()
-            job = self._guest.get_job_info()
+            self._unknown = True
+            if number not in libvirt_errors.BUSY and not self._is_found():
+                return _NoJob(_COMPLETED)
+            return _NoJob()
         self._unknown = False
         if self._measured:
             self._measure()
         return job
+
+    def _is_found(self) -> bool:
+        """Use a connection that works; tell whether the guest is there."""
+        self._restarted = True
+        try:
+            self._guest = self._find_again()
+        except Exception as error:
+            if libvirt_errors.number_of(error) in libvirt_errors.GONE:
+                return False
+            raise
+        return True
+
+    def is_active(self) -> bool:
+        """Tell whether the guest has stayed, once the call has come back.
+
+        Nova takes an error for a yes, and has the destination destroy what
+        may be the guest. A libvirt that is restarted just then is waited
+        for. One that was restarted after all was sent, and did not hear
+        whether the other half runs, leaves its own paused.
+
+        :raises Exception: of doubt, for Nova to undo nothing.
+        """
+        reason = ""
+        for _ in range(2):
+            try:
+                active = bool(self._guest.is_active())
+                held = active and self._restarted and self._is_held()
+            except Exception as error:
+                if libvirt_errors.number_of(error) is None:
+                    raise
+                reason = str(error)
+                if not self._is_found():
+                    return False
+            else:
+                if not held:
+                    return active
+                reason = "it is paused (migrating)"
+        raise self._doubt(reason)
+
+    def _is_held(self) -> bool:
+        return tuple(self._guest._domain.state()) == _HELD
 
     def _measure(self) -> None:
         """See how much device state was sent: Nova leaves that out."""

@@ -68,7 +68,10 @@ class Migration:
     :ivar downtimes: maximum downtimes that were set on the domain, in ms.
     :ivar busy: how many times libvirt cannot tell how far it is; then it goes
         on.
-    :ivar unheard: raised once to who asks how far it is; then it goes on.
+    :ivar unheard: raised, one by one, to who asks how far it is; it goes on
+        and ends with the first.
+    :ivar held: the source's half is paused then, as libvirt leaves it that
+        did not hear whether the other one runs.
     """
 
     error: Exception | None = None
@@ -83,7 +86,9 @@ class Migration:
     downtimes: list[int] = dataclasses.field(default_factory=list)
     paused: bool = False
     busy: int = 0
-    unheard: Exception | None = None
+    unheard: list[Exception] = dataclasses.field(default_factory=list)
+    ended: threading.Event = dataclasses.field(default_factory=threading.Event)
+    held: bool = False
     during: Callable[[], None] = lambda: None
 
     @property
@@ -99,6 +104,7 @@ class _Libvirt:
         self.test = test
         self.planned: dict[str, Migration] = {}
         self.calls: list[Migration] = []
+        self.unheard: list[Exception] = []
 
     def plan(self, instance_uuid: str) -> Migration:
         """Return how the next migration of an instance will go."""
@@ -129,6 +135,8 @@ class _Libvirt:
         finally:
             self.planned.pop(domain.UUIDString(), None)
             migration.started.set()
+            if migration.error is not None:
+                migration.ended.set()
         host.connection.defineXML(params["destination_xml"])
         incoming = host.connection.lookupByUUIDString(domain.UUIDString())
         incoming.create()
@@ -136,6 +144,7 @@ class _Libvirt:
         domain._connection._undefine(domain)
         domain._state = fakelibvirt.VIR_DOMAIN_SHUTOFF
         domain.job_type = fakelibvirt.VIR_DOMAIN_JOB_COMPLETED
+        migration.ended.set()
 
     def _prepare(
         self, host: fake_host.FakeMdevHost, migration: Migration
@@ -178,15 +187,26 @@ class _Libvirt:
                 "Timed out during operation: cannot acquire state change lock",
                 fakelibvirt.VIR_ERR_OPERATION_TIMEOUT,
             )
-        if planned is not None and planned.unheard is not None:
-            unheard, planned.unheard = planned.unheard, None
-            planned.go_on.set()
-            raise unheard
+        if planned is not None and planned.started.is_set():
+            self.unheard, planned.unheard = planned.unheard, []
+        if self.unheard:
+            if planned is not None:
+                domain.job_type = fakelibvirt.VIR_DOMAIN_JOB_NONE
+                planned.go_on.set()
+                planned.ended.wait(5)
+                domain.job_type = fakelibvirt.VIR_DOMAIN_JOB_NONE
+            raise self.unheard.pop(0)
         none = fakelibvirt.VIR_DOMAIN_JOB_NONE
         job_type = getattr(domain, "job_type", none)
         if job_type != fakelibvirt.VIR_DOMAIN_JOB_UNBOUNDED:
             domain.job_type = none
         return {"type": job_type}
+
+    def state(self, domain: ty.Any) -> list[int]:
+        """Tell the state of a domain, and why it is in that."""
+        if any(call.held for call in self.calls):
+            return [fakelibvirt.VIR_DOMAIN_PAUSED, 2]
+        return [domain._state, 1]
 
     def abort(self, domain: ty.Any) -> None:
         if domain.UUIDString() in self.planned:
@@ -551,6 +571,8 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
             libvirt.suspend(dom)
             original_suspend(dom)
 
+        # As libvirt has it: the fake one has a number of its own.
+        self._patch("nova.tests.fixtures.libvirt.VIR_ERR_NO_DOMAIN", 42)
         self._patch(
             domain + "migrateToURI3",
             lambda dom, uri, params, flags=0: libvirt.migrate(
@@ -561,6 +583,7 @@ class MdevComputesTestCase(nova_base.ServersTestBase):
             domain + "jobStats",
             lambda dom, flags=0: libvirt.job_stats(dom),
         )
+        self._patch(domain + "state", lambda dom, flags=0: libvirt.state(dom))
         self._patch(domain + "abortJob", lambda dom: libvirt.abort(dom))
         self._patch(
             domain + "migrateSetMaxDowntime",

@@ -210,13 +210,15 @@ class TestBusyGuest(base.MdevComputesTestCase):
 class TestRestartedLibvirt(base.MdevComputesTestCase):
     """The source's libvirtd is restarted during the migration."""
 
+    def _plan(self, server: str, *unheard: Exception) -> base.Migration:
+        planned = self.hold(server)
+        planned.unheard = [_lost(), *unheard]
+        return planned
+
     def test_the_guest_stays(self):
         """It is not in ERROR, and the destination has undone its part."""
         server = self.boot()
-        planned = self.plan(server)
-        planned.go_on.clear()
-        planned.unheard = fake_host.libvirt_error("client socket is closed")
-        planned.error = fake_host.libvirt_error("end of file")
+        self._plan(server).error = fake_host.libvirt_error("end of file")
 
         self.assertIn(self.run_migration(server), ("failed", "error"))
 
@@ -224,15 +226,45 @@ class TestRestartedLibvirt(base.MdevComputesTestCase):
         self.assertEqual({}, self.target_host.mdevs)
 
     def test_it_had_left(self):
-        """What the new one shows decides: the guest has arrived."""
+        """The new one has no such guest: it has arrived."""
         server = self.boot()
-        planned = self.plan(server)
-        planned.go_on.clear()
-        planned.unheard = fake_host.libvirt_error("client socket is closed")
+        self._plan(server)
 
         self.assertEqual("completed", self.run_migration(server))
 
         self.assert_state(server, "active", "destination")
+
+    def test_it_comes_back_slowly(self):
+        """It is lost once more, and then still has hold of the guest."""
+        server = self.boot()
+        busy = fake_host.libvirt_error(
+            "cannot acquire state change lock",
+            fakelibvirt.VIR_ERR_OPERATION_TIMEOUT,
+        )
+        planned = self._plan(server, _lost(), busy)
+        planned.error = fake_host.libvirt_error("end of file")
+
+        self.assertIn(self.run_migration(server), ("failed", "error"))
+
+        self.assert_state(server, "active", "source")
+        self.assertEqual({}, self.target_host.mdevs)
+
+    def test_it_may_have_left(self):
+        """Paused, as it may run on the destination: nothing is destroyed."""
+        server = self.boot()
+        planned = self._plan(server)
+        planned.error = fake_host.libvirt_error("end of file")
+        planned.held = True
+
+        self.assertEqual("error", self.run_migration(server))
+
+        self.assert_state(server, "error", "source")
+        self.assertEqual(1, len(self.target_host.mdevs))
+        self.assertIn("paused (migrating)", self.stdlog.logger.output)
+
+
+def _lost() -> Exception:
+    return fake_host.libvirt_error("client socket is closed")
 
 
 class TestWords(base.MdevComputesTestCase):

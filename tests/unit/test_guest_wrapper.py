@@ -15,6 +15,10 @@ from tests import builders
 
 ONE, TWO, THREE, FOUR = map(builders.uuid, (1, 2, 3, 4))
 MIGRATION = builders.uuid(0x1001)
+LOST = testing.libvirt_error(
+    libvirt.VIR_ERR_INTERNAL_ERROR, "client socket is closed"
+)
+GONE = testing.libvirt_error(libvirt.VIR_ERR_NO_DOMAIN, "no domain")
 TOLD = migration_log.MigrationLog(builders.INSTANCE, MIGRATION)
 
 
@@ -54,14 +58,24 @@ def _sent(guest, targets, **given):
 
 
 def _monitored(guest, factor=1.0, again=None):
-    return MonitoredGuest(guest, factor, TOLD, lambda: None, lambda: again)
+    def find_again():
+        if isinstance(again, Exception):
+            raise again
+        return again
+
+    def doubt(reason):
+        return exception.OutcomeUnknown("vm", reason, "here", "there")
+
+    return MonitoredGuest(guest, factor, TOLD, lambda: None, find_again, doubt)
 
 
 class Asked:
     """A guest of Nova's whose libvirt answers what it was given."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, state=(libvirt.VIR_DOMAIN_RUNNING, 1)):
         self.answers = [*answers]
+        self._domain = self
+        self._state = state
 
     def get_job_info(self):
         """Answer, or raise, what is next."""
@@ -69,6 +83,12 @@ class Asked:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    is_active = get_job_info
+
+    def state(self):
+        """Tell the state, and why it is that."""
+        return [*self._state]
 
 
 def _mdevs(xml):
@@ -304,21 +324,26 @@ class TestHowFar:
 
     def test_restarted(self, caplog):
         """After a restart of libvirt a new connection tells, from then on."""
-        lost = testing.libvirt_error(
-            libvirt.VIR_ERR_INTERNAL_ERROR, "client socket is closed"
-        )
-        guest = _monitored(Asked(lost), again=Asked("half", "done"))
+        guest = _monitored(Asked(LOST), again=Asked("half", "done"))
 
-        assert [guest.get_job_info() for _ in range(2)] == ["half", "done"]
+        found = [guest.get_job_info() for _ in range(3)]
+
+        assert found[0].type == libvirt.VIR_DOMAIN_JOB_NONE
+        assert found[1:] == ["half", "done"]
         assert "client socket is closed" in caplog.text
+
+    def test_has_left_meanwhile(self):
+        """A libvirt that has no such guest any more has sent it."""
+        guest = _monitored(Asked(LOST), again=GONE)
+
+        job = guest.get_job_info()
+
+        assert job.type == libvirt.VIR_DOMAIN_JOB_COMPLETED
 
     @pytest.mark.parametrize(
         ("error", "again"),
         [
-            (
-                testing.libvirt_error(libvirt.VIR_ERR_RPC, "broken pipe"),
-                testing.libvirt_error(libvirt.VIR_ERR_NO_DOMAIN, "gone"),
-            ),
+            (LOST, ValueError("no libvirt for a minute")),
             (ValueError("no error of libvirt's"), None),
         ],
     )
@@ -326,6 +351,55 @@ class TestHowFar:
         """They reach the monitor as they are."""
         last = again or error
         with pytest.raises(type(last)) as caught:
-            _monitored(Asked(error), again=Asked(last)).get_job_info()
+            _monitored(Asked(error), again=again).get_job_info()
 
         assert caught.value is last
+
+
+class TestWhetherItStayed:
+    """What Nova hears when the call that migrates has come back."""
+
+    @pytest.mark.parametrize("active", [0, 1])
+    def test_known(self, active):
+        """It is what libvirt says."""
+        assert _monitored(Asked(active)).is_active() == active
+
+    def test_gone(self):
+        """A guest that libvirt has not any more has left."""
+        assert not _monitored(Asked(GONE), again=GONE).is_active()
+
+    def test_restarted_just_then(self):
+        """Libvirt is asked again: an error is no yes."""
+        assert not _monitored(Asked(LOST), again=Asked(0)).is_active()
+
+    def test_lost_again_and_again(self):
+        """It is not guessed."""
+        guest = _monitored(Asked(LOST), again=Asked(LOST))
+
+        with pytest.raises(exception.OutcomeUnknown, match="closed"):
+            guest.is_active()
+
+    def test_held(self):
+        """The half of one that may run on the destination has not stayed."""
+        held = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+        guest = _monitored(Asked(LOST), again=Asked(1, state=held))
+
+        with pytest.raises(exception.OutcomeUnknown, match="migrating"):
+            guest.is_active()
+
+    def test_paused_by_somebody(self):
+        """A guest that was paused before has stayed."""
+        paused = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER)
+
+        guest = _monitored(Asked(LOST), again=Asked(1, state=paused))
+
+        assert guest.is_active()
+
+    def test_not_restarted(self):
+        """Its state is not asked for."""
+        assert _monitored(Asked(1, state=())).is_active()
+
+    def test_other_errors_are_novas(self):
+        """They reach the monitor as they are."""
+        with pytest.raises(ValueError, match="none of libvirt's"):
+            _monitored(Asked(ValueError("none of libvirt's"))).is_active()
