@@ -25,6 +25,7 @@ def see_moved(
     before = source.count(server)
     held = openstack.allocations(server)
     wanted = len(source.assigned(server))
+    others = to.mdevs()
 
     number = openstack.migrate(server, to)
     end = openstack.end_of(server, number)
@@ -32,8 +33,10 @@ def see_moved(
     assert end == "completed", openstack.reasons(server)
     openstack.wait_for_status(server, "ACTIVE")
     assert openstack.host_of(server) == to.compute
-    assert to.see_counting(server, before) > before
+    count = max(before, to.count(server))
+    assert to.see_counting(server, count) > count
     assert len(to.assigned(server)) == wanted
+    assert to.mdevs().keys() - others.keys() <= to.assigned(server)
     assert not source.has(server)
     assert to.claims() == source.claims() == []
     assert openstack.allocations(server) == {

@@ -46,6 +46,7 @@ def test_one_mdev_is_promised_to_two_guests(
     needs(openstack, FIRST)
     servers = [boot("one", a), boot("one", a)]
     b.fill(PARENTS[0], TYPES[0], 1)
+    mark = a.log_size()
 
     numbers = [openstack.migrate(server, b) for server in servers]
 
@@ -60,7 +61,7 @@ def test_one_mdev_is_promised_to_two_guests(
         if end != "completed"
     )
     assert openstack.host_of(late) == a.compute
-    assert "in use by driver QEMU" in a.log()
+    assert "in use by driver QEMU" in a.log(mark)
 
 
 def test_a_dead_qemu_of_the_destination(

@@ -4,6 +4,8 @@
 import argparse
 import json
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from labhost.layout import HOSTS
 from cloudlab import hosts, results, state, whole
 from cloudlab.layout import (
     PASSWORD,
+    PYTHON,
     REGION,
     RELEASES,
     TOP,
@@ -28,7 +31,8 @@ TEST_LIMIT_S = 5400
 #: Instead of what suits tests that are over in no time.
 _PYTEST = (
     "--override-ini=addopts=-ra --strict-markers",
-    "--override-ini=timeout=3600",
+    # Longer than the longest wait within.
+    "--override-ini=timeout=1300",
 )
 #: What fits in a quarter of an hour: there and back, a refusal, two guests
 #: and one available mdev, three failures, and the check before an upgrade.
@@ -55,6 +59,8 @@ _PROGRAMS = ("mariadbd", "mariadb-install-db", "rabbitmq-server", "epmd")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    # As an interrupt does: what was started is ended, and remembered.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options, pytests = _parser().parse_known_args(arguments)
     if pytests and options.run is not _test:
         _parser().parse_args(arguments)
@@ -113,6 +119,8 @@ def _results(work: WorkFolder, _: argparse.Namespace) -> None:
 
 def _test(work: WorkFolder, options: argparse.Namespace) -> int:
     obstacles = needs.obstacles(_PROGRAMS)
+    if not shutil.which(PYTHON):
+        obstacles.append(f"not installed: {PYTHON}")
     if obstacles:
         terminal.say(f"skipped: {'; '.join(obstacles)}")
         return SKIPPED
@@ -232,6 +240,7 @@ def _lines(described: dict[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools/cloud",
+        allow_abbrev=False,
         description="An OpenStack with two hosts whose guests have mdevs.",
         epilog="MDEV_CLOUD_DIR names the work folder (default: .cloud).",
     )
@@ -258,7 +267,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(commands: Any, name: str, run: Any, text: str) -> Any:
-    parser = commands.add_parser(name, help=text, description=text)
+    parser = commands.add_parser(
+        name, help=text, description=text, allow_abbrev=False
+    )
     parser.set_defaults(run=run)
     return parser
 

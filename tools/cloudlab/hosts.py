@@ -181,8 +181,18 @@ def configure(
     (share / "environment").write_text(f"{nova}\n")
     (share / "flavour").write_text(f"{flavour}\n")
     shutil.rmtree(share / "project", ignore_errors=True)
-    project = environments.project(work, nova)
-    shutil.copytree(project, share / "project")
+    # What the conductor runs: the tree may have changed since.
+    shutil.copytree(cloud.project, share / "project")
+
+
+def are_usual(work: WorkFolder) -> bool:
+    """Whether no test has left a nova-compute as something else."""
+    return all(
+        (share / "flavour").read_text().strip() == FLAVOURS[0]
+        and not (share / "project/sitecustomize.py").exists()
+        for share in map(work.share, HOSTS.values())
+        if share.exists()
+    )
 
 
 def control(work: WorkFolder, spec: HostSpec, action: str) -> None:

@@ -98,6 +98,8 @@ class WorkFolder:
     def lock(self) -> Iterator[None]:
         """Keep other cloud commands out while this one changes things."""
         self.path.mkdir(parents=True, exist_ok=True)
+        # What hosts write there is nobody's but root's.
+        self.path.chmod(0o700)
         with (self.path / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

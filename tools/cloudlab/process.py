@@ -64,7 +64,7 @@ def stop(process: Process, how: int = signal.SIGTERM) -> None:
     """
     for end, number in ((os.kill, how), (os.killpg, signal.SIGKILL)):
         if not process.is_running():
-            return
+            break
         with contextlib.suppress(ProcessLookupError):
             end(process.pid, number)
         try:
@@ -78,6 +78,10 @@ def stop(process: Process, how: int = signal.SIGTERM) -> None:
             terminal.say(str(exc))
     if process.is_running():
         raise LabError(f"{process.name} (process {process.pid}) stays")
+    if _started(process.pid) is None:
+        # It may have died before those that it started.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(
@@ -102,7 +106,7 @@ def run(
                 timeout=limit_s,
                 check=True,
             )
-        except subprocess.SubprocessError as exc:
+        except (subprocess.SubprocessError, OSError) as exc:
             raise LabError(f"{exc}; see {log}") from exc
 
 

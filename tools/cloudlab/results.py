@@ -68,7 +68,8 @@ def table(found: Mapping[str, Mapping[str, Ending]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["Scenario", "Nova with", *RELEASES])
     for name, endings in sorted(found.items()):
-        kind = "nothing" if name.startswith(f"{_STOCK}: ") else "the mixin"
+        stock = name.startswith(f"{_STOCK}: ") or "[stock" in name
+        kind = "nothing" if stock else "the mixin"
         words = name.removeprefix("test_").replace("_", " ")
         writer.writerow(
             [words, kind, *(_cell(endings.get(each)) for each in RELEASES)]

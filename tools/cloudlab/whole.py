@@ -75,6 +75,7 @@ def _is_of_now(
         and cloud.settings.nova == nova
         and cloud.settings.services == environments.services(work)
         and cloud.project == environments.project(work, nova)
+        and hosts.are_usual(work)
     )
 
 
