@@ -109,6 +109,11 @@ def digest(*files: Path) -> str:
 def _make(work: WorkFolder, target: Path, wanted: list[object]) -> None:
     log = work.cache / "log"
     process.run([PYTHON, "-m", "venv", target], log)
+    # It holds the very Python that it was built with; pip keeps it for others
+    # of the same version, too.
+    lines = _NOVA_EXTRAS.read_text().splitlines()
+    server = next(line for line in lines if line.startswith("uWSGI"))
+    _pip(work, target, ["--no-cache-dir", server])
     _pip(work, target, wanted)
 
 
