@@ -87,9 +87,8 @@ class DriverGuests:
         pauses = limits.pauses()
         while True:
             try:
-                # Nova's public one logs each failure with a traceback, and its
-                # error of a guest that is gone does not say so.
-                host._get_connection().lookupByUUIDString(uuid)
+                # Of a guest that is gone, Nova's own error does not say so.
+                host.get_connection().lookupByUUIDString(uuid)
                 return host.get_guest(instance)
             except Exception as error:
                 gone = libvirt_errors.number_of(error) in libvirt_errors.GONE
