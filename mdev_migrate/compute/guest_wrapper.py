@@ -207,9 +207,9 @@ class MonitoredGuest(_Wrapper):
                 if not self._is_found():
                     return False
             else:
-                if not held:
-                    return active
-                reason = "it is paused (migrating)"
+                if held:
+                    raise self._doubt("it is paused (migrating)")
+                return active
         raise self._doubt(reason)
 
     def _is_held(self) -> bool:

@@ -20,7 +20,6 @@ from tests.lab.hosts import LabHost, end, until
 CLAIM_PREFIX = "mdev-claim-"
 _MDEVS = "/sys/bus/mdev/devices"
 _INSTANCES = "/var/lib/nova/instances"
-_NINE_P = "trans=virtio,version=9p2000.L,msize=262144"
 _QEMU_CONF = "/etc/libvirt/qemu.conf"
 _CRASHED = "BUG:|Oops|general protection|segfault"
 
@@ -171,7 +170,7 @@ class ComputeHost:
     def share_instances(self) -> None:
         """Have the instances in a directory that the other host has, too."""
         self.run(
-            f"set -e; mount -t 9p -o {_NINE_P} instances {_INSTANCES}\n"
+            f"set -e; mount -t 9p -o {hosts.NINE_P} instances {_INSTANCES}\n"
             # libvirt does not take 9p for shared by itself.
             f"echo 'shared_filesystems = [ \"{_INSTANCES}\" ]'"
             f" >>{_QEMU_CONF}\n"

@@ -25,10 +25,7 @@ def pytest_runtest_makereport(
     if (
         report.when == "teardown"
         and cloud is not None
-        and (
-            {*cloud.computes.values()} == {cloud.release}
-            or "test_mixed" in item.nodeid
-        )
+        and (not cloud.is_mixed or "test_mixed" in item.nodeid)
     ):
         ends = {each.outcome for each in reports.values()}
         result = next(

@@ -21,6 +21,7 @@ from tests.lab.hosts import until
 BOOT_LIMIT_S = 900
 MIGRATION_LIMIT_S = 1200
 CLIENT_LIMIT_S = 180
+COPY_LIMIT_S = 600
 
 #: What a live migration ends as.
 OVER = ("completed", "failed", "cancelled", "error")
@@ -51,7 +52,7 @@ class OpenStack:
     @property
     def is_mixed(self) -> bool:
         """Whether a host has another release than the rest."""
-        return {*self._cloud.computes.values()} != {self.release}
+        return self._cloud.is_mixed
 
     def client(self, *words: str) -> Any:
         """Run the real ``openstack`` client and return its document."""
@@ -70,11 +71,11 @@ class OpenStack:
         assert answer.returncode == 0, answer
         return json.loads(answer.stdout)
 
-    def manage(self, *words: str) -> str:
+    def manage(self, *words: str) -> None:
         """Run ``nova-manage``, as an administrator does."""
         settings = self._cloud.settings
         configuration = self._work.etc("nova") / "nova.conf"
-        answer = subprocess.run(
+        subprocess.run(
             [
                 str(settings.nova / "bin/nova-manage"),
                 *("--config-file", str(configuration)),
@@ -85,7 +86,6 @@ class OpenStack:
             timeout=CLIENT_LIMIT_S,
             check=False,
         )
-        return answer.stdout
 
     # Services ---------------------------------------------------------
 
@@ -133,6 +133,10 @@ class OpenStack:
         for host in found:
             host.control("kill")
             host.configure(flavour, first, **more)
+        self._start_again(found)
+
+    def _start_again(self, found: list[ComputeHost]) -> None:
+        """Start nova-computes that were killed, and wait for them."""
         since = hosts.now()
         for host in found:
             host.control("start")
@@ -148,9 +152,7 @@ class OpenStack:
             yield
         finally:
             self._change(host, {"forced_down": False})
-            since = hosts.now()
-            host.control("start")
-            hosts.wait_until_ready(self._work, self.api, [host.name], since)
+            self._start_again([host])
 
     def wait_for_computes(self) -> None:
         """Wait until both nova-computes have given a sign of life from now on.
@@ -275,6 +277,22 @@ class OpenStack:
             host=to.compute if to else None,
             block_migration="auto",
         )
+
+    def start_copying(
+        self, server: str, source: ComputeHost, to: ComputeHost
+    ) -> int:
+        """Start a live migration, wait until it copies, return its number."""
+        number = self.migrate(server, to)
+
+        def copies() -> bool:
+            found = self.migration(server, number)
+            assert found["status"] not in ("error", "failed"), self.reasons(
+                server
+            )
+            return source.is_copying(server)
+
+        until(f"copy of the memory of {server}", copies, COPY_LIMIT_S)
+        return number
 
     def evacuate(self, server: str, to: ComputeHost) -> int:
         """Ask for a server of a lost host elsewhere; return the number."""

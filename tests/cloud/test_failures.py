@@ -19,7 +19,6 @@ from tests.cloud.openstack import OpenStack
 from tests.lab.command import Command
 from tests.lab.hosts import until
 
-COPY_LIMIT_S = 600
 #: What is undone at once, on emulated hosts; less than a period of the task
 #: that would undo it, too.
 _UNDONE_S = 30
@@ -52,13 +51,8 @@ class Stay:
     def start(self) -> int:
         """Start a migration, wait until it copies, return its number."""
         self.openstack.a.slow_down(self.server, SPEED_MIB_S)
-        number = self.openstack.migrate(self.server, self.openstack.b)
-        until(
-            f"copy of the memory of {self.server}",
-            lambda: self._copies(number),
-            COPY_LIMIT_S,
-        )
-        return number
+        openstack = self.openstack
+        return openstack.start_copying(self.server, openstack.a, openstack.b)
 
     def end(self) -> None:
         """End what a test that failed has left on its way."""
@@ -67,13 +61,6 @@ class Stay:
             with contextlib.suppress(ApiError):
                 openstack.abort(server, number)
             openstack.end_of(server, number)
-
-    def _copies(self, number: int) -> bool:
-        found = self.openstack.migration(self.server, number)
-        assert found["status"] not in ("error", "failed"), (
-            self.openstack.reasons(self.server)
-        )
-        return self.openstack.a.is_copying(self.server)
 
     def see_undone(self, number: int, limit_s: float = _UNDONE_S) -> None:
         """See the guest run on, and everything else as it was.

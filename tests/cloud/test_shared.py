@@ -7,7 +7,6 @@ import pytest
 
 from tests.cloud.compute_host import ComputeHost
 from tests.cloud.openstack import OpenStack
-from tests.cloud.test_failures import COPY_LIMIT_S
 from tests.cloud.test_journeys import see_moved
 from tests.lab.hosts import until
 
@@ -54,8 +53,7 @@ def test_a_dead_qemu_of_the_destination(
     """What the destination undoes spares the directory of the guest."""
     server = boot("one", a, "guest-busy")
     before = b.mdevs()
-    number = openstack.migrate(server, b)
-    until("copy of memory", lambda: a.is_copying(server), COPY_LIMIT_S)
+    number = openstack.start_copying(server, a, b)
     count = a.count(server)
 
     b.kill_qemu(server)

@@ -12,7 +12,7 @@ from cloudlab.hosts import PARENTS, TYPES
 
 from tests.cloud.compute_host import ComputeHost
 from tests.cloud.openstack import OpenStack
-from tests.cloud.test_failures import COPY_LIMIT_S, SPEED_MIB_S
+from tests.cloud.test_failures import SPEED_MIB_S
 from tests.lab.hosts import until
 
 #: The first Nova whose guests with mdevs can be live-migrated.
@@ -75,8 +75,7 @@ def test_a_dead_qemu_of_the_destination(
     # One that is there would be taken.
     b.clean()
     server = boot("one", a, "guest-busy")
-    number = openstack.migrate(server, b)
-    until("copy of memory", lambda: a.is_copying(server), COPY_LIMIT_S)
+    number = openstack.start_copying(server, a, b)
     count = a.count(server)
 
     b.kill_qemu(server)
@@ -97,8 +96,7 @@ def test_a_dead_libvirtd_of_the_source(
     needs(openstack, FIRST)
     server = boot("one", a, "guest-busy")
     a.slow_down(server, SPEED_MIB_S)
-    openstack.migrate(server, b)
-    until("copy of memory", lambda: a.is_copying(server), COPY_LIMIT_S)
+    openstack.start_copying(server, a, b)
     count = a.count(server)
 
     a.libvirtd("kill")

@@ -7,6 +7,7 @@ from cloudlab import process
 from cloudlab.layout import LOOPBACK
 from cloudlab.process import Process
 
+START_LIMIT_S = 180
 _NODE = "cloud@localhost"
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 

@@ -27,9 +27,13 @@ NAMES = (
     *("broker_names", "broker", "database", "identity", "placement"),
     *("image", "network", "compute", "conductor", "scheduler"),
 )
-#: What others need to be there when they start.
-_WAITED_FOR = ("broker_names", "broker", "database")
-START_LIMIT_S = 180
+#: What others need to be there when they start, and for how long it is
+#: waited for.
+_WAITED_FOR = {
+    "broker_names": broker.START_LIMIT_S,
+    "broker": broker.START_LIMIT_S,
+    "database": database.START_LIMIT_S,
+}
 _APIS = {
     "placement": "/",
     "image": "/v2/images",
@@ -102,7 +106,7 @@ def start(work: WorkFolder, cloud: Running, name: str) -> None:
     state.store(work, cloud)
     if name in _WAITED_FOR:
         port, log = cloud.settings.ports[name], work.logs / f"{name}.log"
-        reach.wait_for_port(name, port, started, START_LIMIT_S, log)
+        reach.wait_for_port(name, port, started, _WAITED_FOR[name], log)
 
 
 def stop(

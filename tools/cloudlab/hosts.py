@@ -35,6 +35,8 @@ PARENTS = ("pci_0000_00_10_0", "pci_0000_00_11_0")
 TYPES = ("bochs-drm-1", "bochs-drm-2")
 CLASSES = ("VGPU", "CUSTOM_DUAL")
 
+#: How a host mounts a folder of this machine.
+NINE_P = "trans=virtio,version=9p2000.L,msize=262144"
 _LAST_LINES = 20
 #: How much of a time is always told.
 _TO_THE_SECOND = len("2026-01-01T00:00:00")
@@ -59,13 +61,13 @@ def image(work: WorkFolder) -> Image:
         return lab.build(shared, running(work).values())
 
 
-def boot(work: WorkFolder, releases: Mapping[str, str]) -> None:
+def boot(work: WorkFolder, built: Image, releases: Mapping[str, str]) -> None:
     """Start both hosts and wait for their libvirtd.
 
+    :param built: what they boot from.
     :param releases: of Nova, by host.
     :raises LabError: if one does not become ready.
     """
-    built = image(work)
     extra = {}
     _empty(work.instances)
     for name, spec in HOSTS.items():
@@ -145,8 +147,7 @@ def set_up(work: WorkFolder, spec: HostSpec) -> None:
         shutil.copy(ASSETS / "host" / name, share / name)
     mount = (
         "mkdir -p /cloud && { mountpoint -q /cloud ||"
-        " mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144"
-        " cloud /cloud; }"
+        f" mount -t 9p -o {NINE_P} cloud /cloud; }}"
     )
     script = f"{mount} && sh /cloud/setup {' '.join(CARDS)}"
     run(work, spec, script, SETUP_LIMIT_S)

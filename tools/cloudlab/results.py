@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import TypedDict
 
+from labhost.state import write_whole
+
 from cloudlab.layout import RELEASES, WorkFolder
 
 #: The file of scenarios in which Nova runs as it is.
@@ -57,9 +59,7 @@ def note(
         "seconds": round(seconds),
         "date": today,
     }
-    unfinished = work.results.with_suffix(".new")
-    unfinished.write_text(json.dumps(found, indent=2) + "\n")
-    unfinished.rename(work.results)
+    write_whole(work.results, json.dumps(found, indent=2) + "\n")
 
 
 def table(found: Mapping[str, Mapping[str, Ending]]) -> str:

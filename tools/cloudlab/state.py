@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labhost.failure import LabError
+from labhost.state import write_whole
 
 from cloudlab.configuration import Settings
 from cloudlab.layout import WorkFolder
@@ -28,6 +29,11 @@ class Running:
     settings: Settings
     project: Path
     processes: dict[str, Process] = field(default_factory=dict)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a host has another release than the rest."""
+        return {*self.computes.values()} != {self.release}
 
     def is_whole(self) -> bool:
         """Whether all that was started is still there."""
@@ -74,9 +80,7 @@ def running(work: WorkFolder) -> Running:
 def store(work: WorkFolder, cloud: Running) -> None:
     """Remember a cloud; an unfinished write leaves the old file."""
     text = json.dumps(dataclasses.asdict(cloud), indent=2, default=str)
-    unfinished = work.state_file.with_suffix(".new")
-    unfinished.write_text(text + "\n")
-    unfinished.rename(work.state_file)
+    write_whole(work.state_file, text + "\n")
 
 
 def forget(work: WorkFolder) -> None:

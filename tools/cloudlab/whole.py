@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from concurrent import futures
 
 from labhost import terminal
+from labhost.image import Image
 
 from cloudlab import (
     catalogue,
@@ -20,18 +21,20 @@ from cloudlab.layout import WorkFolder
 from cloudlab.state import Running
 
 
-def build(work: WorkFolder, release: str, computes: Mapping[str, str]) -> None:
-    """Make all that a cloud starts from.
+def build(
+    work: WorkFolder, release: str, computes: Mapping[str, str]
+) -> Image:
+    """Make all that a cloud starts from, and return the hosts' image.
 
     :param computes: releases of Nova, by host.
     :raises LabError: if a part of it cannot be made.
     """
-    hosts.image(work)
+    built = hosts.image(work)
     for each in sorted({*computes.values()}):
         software.disk(work, each)
-        environments.project(work, environments.nova(work, each))
     database.with_tables(work, release)
     environments.project(work, environments.nova(work, release))
+    return built
 
 
 def up(work: WorkFolder, release: str, computes: Mapping[str, str]) -> Running:
@@ -42,7 +45,7 @@ def up(work: WorkFolder, release: str, computes: Mapping[str, str]) -> Running:
     :param computes: releases of Nova, by host.
     :raises LabError: if it cannot in time.
     """
-    build(work, release, computes)
+    built = build(work, release, computes)
     found = state.load(work)
     if (
         found
@@ -55,12 +58,12 @@ def up(work: WorkFolder, release: str, computes: Mapping[str, str]) -> Running:
     down(work)
     # The hosts boot while the services start.
     with futures.ThreadPoolExecutor(1) as pool:
-        boot = pool.submit(hosts.boot, work, computes)
+        boot = pool.submit(hosts.boot, work, built, computes)
         cloud = control.up(work, release, computes)
         boot.result()
     hosts.start_computes(work, cloud)
     api = Api(cloud.settings.ports)
-    catalogue.fill(api, hosts.image(work).program)
+    catalogue.fill(api, built.program)
     hosts.wait_until_ready(work, api)
     return cloud
 

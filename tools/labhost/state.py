@@ -77,6 +77,11 @@ def store(work: WorkFolder, hosts: dict[str, RunningHost]) -> None:
     """Remember the hosts; an unfinished write leaves the old file."""
     document = {name: dataclasses.asdict(host) for name, host in hosts.items()}
     work.path.mkdir(parents=True, exist_ok=True)
-    unfinished = work.state_file.with_suffix(".new")
-    unfinished.write_text(json.dumps(document, indent=2) + "\n")
-    unfinished.rename(work.state_file)
+    write_whole(work.state_file, json.dumps(document, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that has all of the new text, or all of the old."""
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(text)
+    unfinished.rename(path)
